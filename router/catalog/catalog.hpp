@@ -1,0 +1,139 @@
+// What Banyan knows of a database's schema: which tables are mirrored, by which key, and what
+// stands in the way of capturing a write exactly. Immutable once built; shared between threads by
+// shared_ptr<const Catalog>. Built by load_catalog() (catalog_loader.hpp); tests build it by hand.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "router/model/types.hpp"
+
+namespace banyan::router {
+
+using Oid = std::uint32_t;
+
+enum class Identity : std::uint8_t { none, by_default, always };
+
+struct Column {
+    std::string name;
+    Oid type = 0;           ///< type OID on the database this catalog was read from
+    std::string type_name;  ///< format_type(), e.g. "timestamp with time zone"
+    bool not_null = false;
+    bool generated = false;  ///< GENERATED ALWAYS AS (...) STORED: never written by Banyan
+    Identity identity = Identity::none;
+    /// Row images carry this column in binary. True for built-in types whose binary form holds no
+    /// OIDs; false for enums, composites and the like, which travel as text.
+    bool binary = false;
+    /// The text form depends on session settings and the binary form on OIDs (composites, arrays
+    /// of user types): a row image cannot carry it; the row's key is made dirty instead.
+    bool fragile = false;
+};
+
+enum class ReferentialAction : std::uint8_t { none, cascade, set_null, set_default };
+
+/// A foreign key that points at this table and changes rows elsewhere when this table changes.
+struct Cascade {
+    Oid child = 0;                            ///< table holding the foreign key
+    std::vector<std::string> child_columns;   ///< unquoted, parallel to parent_columns
+    std::vector<std::string> parent_columns;  ///< unquoted, of this table
+    ReferentialAction on_delete = ReferentialAction::none;
+    ReferentialAction on_update = ReferentialAction::none;
+};
+
+struct Table {
+    TableId id = 0;
+    Oid oid = 0;
+    std::string schema;
+    std::string name;
+    std::vector<Column> columns;   ///< in attribute order, without dropped ones
+    std::vector<std::size_t> key;  ///< indexes into columns; empty: no usable key
+    std::vector<Cascade> cascades;
+    bool user_triggers = false;  ///< any enabled, non-internal trigger
+    bool row_security = false;
+    bool partitioned = false;
+    /// Why writes cannot be captured row by row ("no_key", "rules", "inheritance", "fragile_key",
+    /// "not_on_mirror", ...); empty if they can.
+    std::string not_captured_because;
+
+    std::string display_name() const { return schema + "." + name; }
+    /// schema and name quoted as SQL identifiers.
+    std::string sql_name() const;
+    bool captured() const { return not_captured_because.empty(); }
+    bool is_key(std::size_t column) const;
+};
+
+/// A relation as a statement names it. `schema` is empty if the statement did not say.
+struct RangeName {
+    std::string schema;
+    std::string name;
+    std::string alias;
+
+    friend bool operator==(const RangeName&, const RangeName&) = default;
+};
+
+class Catalog {
+   public:
+    std::uint64_t version = 0;
+    Side side = Side::source;
+
+    /// Adds a table (a mirrored one, or one kept only for its reason).
+    void add_table(std::shared_ptr<const Table> table);
+    /// A leaf partition: writes to it are captured as writes to `root`.
+    void add_partition(std::string schema, std::string name, Oid leaf, Oid root);
+    /// Any other relation kind ('v' view, 'f' foreign table, 'm' materialised view, 'S' sequence).
+    void add_other_relation(std::string schema, std::string name, char relkind);
+    /// A function that may write or whose value changes between calls; unqualified, lower case.
+    void add_volatile_function(std::string name);
+    /// `role` may SELECT every column of table `oid` and LOCK its rows.
+    void grant_select(const std::string& role, Oid oid);
+
+    struct Found {
+        std::shared_ptr<const Table> table;  ///< null: not a table Banyan knows
+        char relkind = 0;                    ///< 'r', 'p', 'v', ...; 0: no such relation
+        bool leaf = false;                   ///< named directly as a leaf partition
+    };
+    /// Resolves a name as PostgreSQL would with this search_path (schemas that exist, in order,
+    /// pg_catalog implied first).
+    Found find(const RangeName& name, const std::vector<std::string>& search_path) const;
+    std::shared_ptr<const Table> table_by_oid(Oid oid) const;
+    std::shared_ptr<const Table> table_by_id(TableId id) const;
+    const std::vector<std::shared_ptr<const Table>>& tables() const { return tables_; }
+    bool is_volatile(std::string_view function) const;
+    bool may_select(const std::string& role, Oid oid) const;
+    /// The root's OID for a leaf partition, otherwise `oid` itself.
+    Oid root_of(Oid oid) const;
+
+   private:
+    struct Entry {
+        std::shared_ptr<const Table> table;
+        char relkind = 0;
+        bool leaf = false;
+    };
+    std::vector<std::shared_ptr<const Table>> tables_;
+    std::unordered_map<std::string, Entry> by_name_;  // schema '\0' name
+    std::unordered_map<Oid, std::shared_ptr<const Table>> by_oid_;
+    std::unordered_map<TableId, std::shared_ptr<const Table>> by_id_;
+    std::unordered_map<Oid, Oid> root_of_leaf_;
+    std::unordered_set<std::string> volatile_functions_;
+    std::unordered_map<std::string, std::unordered_set<Oid>> selectable_;
+};
+
+/// Quotes one SQL identifier: always in double quotes, inner ones doubled.
+std::string quote_identifier(std::string_view name);
+/// Quotes a string as an SQL literal that is right whatever standard_conforming_strings says.
+std::string quote_literal(std::string_view text);
+
+/// SQL that writes one full row image of `table` on the mirror: INSERT ... ON CONFLICT (key) DO
+/// UPDATE with every non-generated column as $1..$n in column order (see image_columns()).
+std::string upsert_sql(const Table& table);
+/// SQL that deletes one row by key: $1..$k in key order.
+std::string delete_sql(const Table& table);
+/// Indexes of the columns of a row image: all but generated ones, in column order.
+std::vector<std::size_t> image_columns(const Table& table);
+
+}  // namespace banyan::router

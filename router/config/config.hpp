@@ -1,0 +1,108 @@
+// The one configuration file (TOML). Every key is documented in deploy/banyan.example.toml.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "router/model/result.hpp"
+#include "router/pg/connection.hpp"
+
+namespace banyan::router {
+
+/// How a client's role logs in to the two databases when Banyan must do it itself (the mirror's
+/// connection): [[users]]. An absent password means the server is expected to trust.
+struct UserLogin {
+    std::string name;             ///< as the client says
+    std::string source_password;
+    std::string target_password;
+};
+
+struct AdminToken {
+    std::string name;    ///< shown in the audit log
+    std::string sha256;  ///< of the token, 64 hexadecimal digits
+    std::string role;    ///< "viewer", "operator", "admin"
+};
+
+struct Config {
+    std::filesystem::path file;
+
+    struct Listen {                       // [listen]
+        std::string host = "127.0.0.1";
+        std::uint16_t port = 6432;        ///< 0: any free port
+        std::filesystem::path port_file;  ///< the chosen port is written here, if set
+    } listen;
+
+    struct Migration {                    // [migration]
+        std::string database;             ///< what clients ask for; default: the source's name
+        std::vector<std::string> exclude; ///< "schema.table" names left out of mirroring
+    } migration;
+
+    Endpoint source;                      // [source] host port database user password
+    Endpoint target;                      // [target]
+    std::vector<UserLogin> users;         // [[users]]
+
+    std::filesystem::path state_directory;  // [state] directory
+    std::string durability = "process";     // [journal] durability: "process" or "power"
+
+    struct Mirror {                       // [mirror]
+        std::chrono::milliseconds commit_timeout{2000};  ///< longest a client waits for the mirror
+        std::chrono::milliseconds lock_timeout{1500};    ///< PostgreSQL's, on mirror connections
+        std::chrono::milliseconds connect_timeout{2000};
+        std::uint32_t failures_to_open = 3;              ///< breaker
+        std::chrono::milliseconds probe_interval{500};
+    } mirror;
+
+    struct Backfill {                     // [backfill]
+        std::uint32_t workers = 1;
+        std::chrono::milliseconds chunk_time{50};
+        std::uint32_t max_chunk_rows = 50000;
+        std::uint32_t max_rows_per_second = 0;  ///< 0: no limit
+    } backfill;
+
+    struct Shadow {                       // [shadow]
+        double share = 1.0;
+        std::uint32_t recheck_attempts = 5;
+        std::uint32_t max_discrepancies = 10000;  ///< kept in the state database
+        std::filesystem::path log;        ///< JSON lines, one per confirmed discrepancy; empty: none
+        bool redact = true;
+        std::uint32_t min_samples = 100;  ///< shadow reads before the SWITCHOVER gate can pass
+    } shadow;
+
+    struct Switchover {                   // [switchover]
+        std::chrono::milliseconds deadline{30000};      ///< of a transition, default
+        std::int64_t sequence_margin = 1000;
+    } switchover;
+
+    struct Admin {                        // [admin]
+        std::string host = "127.0.0.1";
+        std::uint16_t port = 8432;        ///< 0: any free port
+        std::filesystem::path port_file;
+        std::vector<AdminToken> tokens;   // [[admin.tokens]]
+    } admin;
+
+    struct Limits {                       // [limits]
+        std::uint32_t max_clients = 1000;
+        std::chrono::milliseconds login_timeout{60000};
+        std::uint64_t max_message_bytes = 1ULL << 30U;
+    } limits;
+
+    std::uint32_t threads = 0;            // [proxy] threads; 0: one per core
+    struct Log {                          // [log]
+        std::string level = "info";
+        std::string format = "text";      ///< "text" or "json"
+    } log;
+
+    const UserLogin* user(const std::string& name) const;
+};
+
+/// Reads and checks a file. An Error's message names file, line and key and says what to do.
+/// Unknown keys, wrong types and impossible values are errors.
+Result<Config> load_config(const std::filesystem::path& file);
+/// The same from text; `file` is used in messages only.
+Result<Config> parse_config(std::string_view text, const std::filesystem::path& file);
+
+}  // namespace banyan::router

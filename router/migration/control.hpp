@@ -1,0 +1,125 @@
+// The control plane's core: the migration as a resource with a phase, gates, transitions, tables,
+// backfill, verifications, discrepancies and an audit log. Everything the admin API does goes
+// through here; answers are JSON values whose shapes router/migration/README.md documents.
+// All members are thread-safe. Owns the worker threads (repair, backfill, verify, probe).
+#pragma once
+
+#include <boost/json.hpp>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "router/config/config.hpp"
+#include "router/metrics/counters.hpp"
+#include "router/migration/breaker.hpp"
+#include "router/migration/fleet.hpp"
+#include "router/model/result.hpp"
+#include "router/shadow/discrepancy.hpp"
+#include "router/state/ledger.hpp"
+#include "router/state/state_db.hpp"
+
+namespace banyan::router {
+
+/// Who asks, for the audit log.
+struct Actor {
+    std::string name;     ///< token name, or "banyan"
+    std::string address;  ///< peer address
+};
+
+/// Why the control plane refused. `status` is the HTTP status that fits; `type` a stable word.
+struct Refusal {
+    int status = 400;
+    std::string type;   ///< e.g. "illegal-step", "stale-from", "gates-failed", "not-found", "conflict"
+    std::string title;  ///< one sentence for a person
+    boost::json::object extra;  ///< e.g. {"current_phase": ..., "gates": [...]}
+};
+
+template <class T>
+using Answer = boost::system::result<T, Refusal>;
+[[noreturn]] void throw_exception_from_error(const Refusal& refusal, const boost::source_location&);
+
+struct TransitionRequest {
+    Phase from = Phase::initial;
+    Phase to = Phase::dual_write;
+    std::string reason;
+    bool dry_run = false;
+    bool override_gates = false;  ///< pass failing or inconclusive gates; needs a reason; audited
+    std::optional<std::chrono::milliseconds> deadline;
+};
+
+class Control {
+   public:
+    Control(const Config& config, StateDb& db, Ledger& ledger, Breaker& breaker);
+    ~Control();
+
+    /// The persisted phase; the fleet must start its sessions with directive().
+    Directive directive() const;
+    /// Starts the workers and takes up the persisted phase. `fleet` outlives stop().
+    Result<void> start(Fleet& fleet);
+    void stop();
+
+    boost::json::object status();
+    boost::json::array gates(Phase to);
+    Answer<boost::json::object> create_transition(const TransitionRequest& request, const Actor& actor);
+    boost::json::array transitions();
+    std::optional<boost::json::object> transition(const std::string& id);
+    Answer<boost::json::object> cancel_transition(const std::string& id, const Actor& actor);
+
+    boost::json::array tables();
+    std::optional<boost::json::object> table(const std::string& name);
+
+    boost::json::object backfill();
+    /// action: "start", "pause", "resume".
+    Answer<boost::json::object> backfill_action(const std::string& action, const Actor& actor);
+
+    boost::json::array verifications();
+    std::optional<boost::json::object> verification(const std::string& id);
+    /// Empty `tables`: all. `repair`: differing keys become dirty.
+    Answer<boost::json::object> create_verification(const std::vector<std::string>& tables,
+                                                    bool repair, const Actor& actor);
+    Answer<boost::json::object> stop_verification(const std::string& id, const Actor& actor);
+
+    boost::json::object discrepancies();
+    std::optional<boost::json::object> discrepancy(const std::string& fingerprint);
+    Answer<boost::json::object> acknowledge_discrepancy(const std::string& fingerprint,
+                                                        const std::string& note, const Actor& actor);
+
+    boost::json::object shadow();
+    Answer<boost::json::object> set_shadow(std::optional<double> share, const Actor& actor);
+
+    boost::json::object journal();
+    boost::json::array sessions();
+    /// Newest first, at most `limit`, older than `before` (id) if given.
+    boost::json::array audit(std::size_t limit, std::optional<std::int64_t> before);
+
+    /// Prometheus samples of the control plane: {name, labels, value}, names without "banyan_".
+    struct Sample {
+        std::string name;
+        std::vector<std::pair<std::string, std::string>> labels;
+        double value = 0;
+        bool counter = false;
+        std::string help;
+    };
+    std::vector<Sample> samples();
+
+    /// True if the current primary answers; for /readyz. `why` says what is wrong.
+    bool primary_ready(std::string& why);
+
+    // --- called by sessions, any thread ---
+
+    /// A shadow read differed. Bounded queue; dropped and counted when full.
+    void report_discrepancy(PendingDiscrepancy pending);
+    /// DDL committed, or a statement met a relation the catalogue does not know: load it again soon.
+    void request_catalog_reload();
+    /// An authenticated session could not reach the mirror, or could again; wakes the probe.
+    void wake_probe();
+
+   private:
+    class Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace banyan::router

@@ -1,0 +1,67 @@
+// The sessions of the data plane as the control plane sees them. Implemented in proxy/; the
+// control plane tells sessions what to do with a Directive and learns how many have done it.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "router/catalog/catalog.hpp"
+#include "router/model/types.hpp"
+
+namespace banyan::router {
+
+/// What every session must do at its next transaction boundary. `epoch` rises with each directive.
+struct Directive {
+    std::uint64_t epoch = 0;
+    Phase phase = Phase::initial;
+    bool hold = false;       ///< start nothing new: wait at the boundary, refuse nothing
+    bool shadow = false;     ///< run shadow reads (phase permitting)
+    double shadow_share = 1.0;  ///< share of qualifying reads, 0..1
+};
+
+/// How far a directive has been taken up.
+struct Adoption {
+    std::size_t sessions = 0;  ///< that exist now
+    std::size_t adopted = 0;   ///< that follow the directive's epoch (or a later one)
+    /// Adopted a hold, but has no usable connection to the mirror.
+    std::size_t without_mirror = 0;
+    std::chrono::milliseconds oldest_transaction{0};  ///< of those not adopted
+};
+
+struct SessionInfo {
+    std::uint64_t id = 0;
+    std::string user;
+    std::string database;
+    std::string application;
+    std::string client;        ///< address:port
+    std::string state;         ///< "login", "idle", "active", "in_transaction", "held"
+    Phase phase = Phase::initial;
+    bool mirror_ready = false;
+    std::int64_t connected_unix_ms = 0;
+    std::int64_t transaction_age_ms = 0;
+    std::int32_t source_process_id = 0;
+    std::int32_t target_process_id = 0;
+};
+
+class Fleet {
+   public:
+    virtual ~Fleet() = default;
+    /// Hands the directive to every session, present and future. Returns at once.
+    virtual void publish(const Directive& directive) = 0;
+    /// How far the newest directive has been adopted.
+    virtual Adoption adoption() = 0;
+    virtual std::vector<SessionInfo> sessions() = 0;
+    /// The primary's catalogue for capture; sessions use it from their next statement on.
+    virtual void set_catalog(std::shared_ptr<const Catalog> catalog) = 0;
+    /// Longest time any client message waited because of a hold since the last call to
+    /// reset_longest_hold().
+    virtual std::chrono::microseconds longest_hold() = 0;
+    virtual void reset_longest_hold() = 0;
+    /// Process ids of all backends Banyan's sessions hold on this side.
+    virtual std::vector<std::int32_t> backends(Side side) = 0;
+};
+
+}  // namespace banyan::router
