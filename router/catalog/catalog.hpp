@@ -112,7 +112,7 @@ class Catalog {
     struct Entry {
         std::shared_ptr<const Table> table;
         char relkind = 0;
-        bool leaf = false;
+        Oid leaf_oid = 0;  // not 0: a leaf partition, whose table is its root's
     };
     std::vector<std::shared_ptr<const Table>> tables_;
     std::unordered_map<std::string, Entry> by_name_;  // schema '\0' name

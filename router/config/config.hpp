@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "router/model/result.hpp"
@@ -81,6 +82,7 @@ struct Config {
         std::string host = "127.0.0.1";
         std::uint16_t port = 8432;        ///< 0: any free port
         std::filesystem::path port_file;
+        std::vector<std::string> allowed_hosts;  ///< further Host names, for a proxy or DNS name
         std::vector<AdminToken> tokens;   // [[admin.tokens]]
     } admin;
 
@@ -99,8 +101,14 @@ struct Config {
     const UserLogin* user(const std::string& name) const;
 };
 
-/// Reads and checks a file. An Error's message names file, line and key and says what to do.
-/// Unknown keys, wrong types and impossible values are errors.
+/// True for "localhost", 127.0.0.0/8 and ::1.
+bool is_loopback_host(std::string_view host);
+
+/// Every key a file may have, as "section.key", "users[].name", "admin.tokens[].role".
+std::vector<std::string> config_keys();
+
+/// Reads and checks a file. An Error's message names file, line and key and says what to do, one
+/// line for each problem. Unknown keys, wrong types and impossible values are errors.
 Result<Config> load_config(const std::filesystem::path& file);
 /// The same from text; `file` is used in messages only.
 Result<Config> parse_config(std::string_view text, const std::filesystem::path& file);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "router/catalog/catalog.hpp"
+#include "router/metrics/counters.hpp"
 #include "router/model/types.hpp"
 
 namespace banyan::router {
@@ -62,6 +63,8 @@ class Fleet {
     virtual void reset_longest_hold() = 0;
     /// Process ids of all backends Banyan's sessions hold on this side.
     virtual std::vector<std::int32_t> backends(Side side) = 0;
+    /// Sum of one counter over all event loops.
+    virtual std::uint64_t counter_total(Counter counter) = 0;
 };
 
 }  // namespace banyan::router

@@ -74,6 +74,12 @@ class Connection {
     /// One statement with parameters; results in text, or all in binary.
     Result<Rows> exec(const std::string& sql, const std::vector<Param>& params,
                       bool binary_results = false);
+    /// A statement kept on the server for exec_prepared(), for the life of the connection.
+    Result<void> prepare(const std::string& name, const std::string& sql);
+    Result<Rows> exec_prepared(const std::string& name, const std::vector<Param>& params,
+                               bool binary_results = false);
+    /// The constraint that the last failed statement violated, or empty.
+    const std::string& violated_constraint() const { return constraint_; }
     /// COPY ... TO STDOUT: calls `sink` for every chunk of data.
     Result<std::int64_t> copy_out(const std::string& sql,
                                   const std::function<Result<void>(std::string_view)>& sink);
@@ -82,7 +88,7 @@ class Connection {
     Result<void> copy_data(std::string_view data);
     Result<std::int64_t> copy_end();
 
-    /// ROLLBACK, ignoring errors.
+    /// ROLLBACK if a transaction is open, ignoring errors.
     void rollback();
     bool alive() const;
     std::int32_t process_id() const { return PQbackendPID(conn_.get()); }
@@ -91,8 +97,10 @@ class Connection {
    private:
     explicit Connection(PGconn* conn) : conn_(conn, &PQfinish) {}
     Result<Rows> finish(PGresult* result);
+    Result<std::int64_t> drain();
     Error last_error(const PGresult* result) const;
     std::unique_ptr<PGconn, void (*)(PGconn*)> conn_;
+    std::string constraint_;
 };
 
 }  // namespace banyan::router

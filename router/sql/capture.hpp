@@ -57,7 +57,7 @@ std::variant<CapturePlan, NotCaptured> plan_capture(
 
 /// Whether a read may be run a second time on the mirror and compared, or why not
 /// ("volatile_function", "locks_rows", "limit_without_order", "system_catalog", "settings", "not_select",
-/// "temporary_table", "unmirrored_table"): empty means it may.
+/// "temporary_table", "unmirrored_table", "unordered_aggregate"): empty means it may.
 std::string shadow_skip_reason(const ParsedQuery& query, const Statement& statement,
                                const Catalog& catalog,
                                const std::vector<std::string>& search_path,

@@ -17,10 +17,10 @@ enum class StatementKind : std::uint8_t {
     insert,               ///< INSERT without data-modifying WITH
     update,               ///< UPDATE without data-modifying WITH
     erase,                ///< DELETE without data-modifying WITH
-    write_opaque,         ///< MERGE, data-modifying WITH, SELECT INTO, CTAS, EXPLAIN ANALYZE of a write
+    write_opaque,         ///< MERGE, data-modifying WITH, EXPLAIN ANALYZE or COPY of a write
     copy_from,            ///< COPY ... FROM STDIN or file
     truncate,             ///<
-    ddl,                  ///< CREATE, ALTER, DROP, GRANT, COMMENT, REINDEX, ...
+    ddl,                  ///< CREATE, ALTER, DROP, GRANT, COMMENT, REINDEX, SELECT INTO, CTAS, ...
     call,                 ///< CALL
     anonymous_block,      ///< DO
     self_committing,      ///< refuses a transaction block: VACUUM, CREATE INDEX CONCURRENTLY, ...
@@ -66,7 +66,14 @@ struct Statement {
     bool from_stdin = false;          ///< COPY FROM STDIN
     bool from_client = false;         ///< COPY in either direction with the client
     bool volatile_syntax = false;     ///< uses CURRENT_TIMESTAMP-like or other per-call syntax that two servers answer differently
-    std::string name;                 ///< savepoint, prepared statement, gid or setting name
+    /// LIMIT or DISTINCT ON without ORDER BY, at any level: which rows is the server's choice.
+    bool unordered_choice = false;
+    bool unordered_aggregate = false;  ///< array_agg(x) and its like without ORDER BY
+    /// What EXPLAIN, PREPARE, DECLARE CURSOR, COPY (query) hold; otherwise equal to `kind`.
+    StatementKind inner = StatementKind::read;
+    /// Savepoint, prepared statement, cursor, gid, setting (lower case; "all" for RESET ALL),
+    /// channel, or what to discard ("all", "plans", "sequences", "temp").
+    std::string name;
 };
 
 struct ParsedQuery {

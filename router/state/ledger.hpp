@@ -63,23 +63,24 @@ struct SuspectTable {
 };
 
 struct LedgerStats {
-    std::uint64_t in_flight = 0;       ///< transactions
-    std::uint64_t limbo = 0;           ///< transactions whose backend may still be alive
-    std::uint64_t dirty = 0;           ///< keys
+    std::uint64_t in_flight = 0;  ///< transactions
+    std::uint64_t limbo = 0;      ///< transactions whose backend may still be alive
+    std::uint64_t dirty = 0;      ///< keys
     std::uint64_t suspect_tables = 0;
     std::uint64_t journaled_total = 0;
     std::uint64_t journal_batches_total = 0;
     std::uint64_t journal_errors_total = 0;
     std::uint64_t repaired_total = 0;
     std::chrono::milliseconds oldest_in_flight{0};
-    bool journal_failed = false;       ///< durable writes are failing right now
+    bool journal_failed = false;  ///< durable writes are failing right now
 };
 
 class StateDb;
 
 class Ledger {
    public:
-    /// Loads what the state database holds; every uncleared journal entry becomes dirty.
+    /// Loads what the state database holds; every uncleared journal entry becomes dirty (reason
+    /// "recovered"). Throws std::runtime_error if it cannot. `db` must outlive the ledger.
     explicit Ledger(StateDb& db);
     ~Ledger();
     Ledger(const Ledger&) = delete;
@@ -88,15 +89,21 @@ class Ledger {
     // --- sessions ---
 
     /// Registers the transaction's keys as in flight, adds removals to open windows, and writes the
-    /// journal entry. `done(durable)` is called exactly once, from the writer thread, when the entry
-    /// is in the journal; `durable` is false if the journal failed (then the tables are suspect in
-    /// memory and the caller goes on without the mirror). Call before COMMIT is sent to the primary.
+    /// journal entry. `done(durable)` is called exactly once, from the writer thread, when the
+    /// entry is in the journal; `durable` is false if the journal failed (then the tables are
+    /// suspect in memory and the caller goes on without the mirror). Call before COMMIT is sent to
+    /// the primary.
     TxnId begin_commit(CommitIntent intent, std::function<void(bool durable)> done);
-    /// The transaction's end. Asynchronous; durable soon after.
+    /// The transaction's end. Asynchronous; durable soon after. Call it with `mirrored` only when
+    /// the mirror has answered its COMMIT: repair relies on it (router/sync/REPAIR.md). Unknown
+    /// transactions are ignored.
     void finish(TxnId txn, CommitOutcome outcome);
     /// Connections were lost with the outcome unknown: the keys stay in flight until
     /// resolve_limbo() is told that the backends are gone, then turn dirty.
     void lose(TxnId txn, std::vector<LimboBackend> backends);
+    /// The mirrored tables, whenever a catalogue has been loaded: a mark for table 0, made before
+    /// or after, becomes one mark for each of them.
+    void set_tables(std::vector<TableId> tables);
     /// Tables made suspect outside a commit.
     void mark_suspect(const std::vector<SuspectMark>& marks);
     /// Keys made dirty outside a commit.
@@ -106,6 +113,8 @@ class Ledger {
 
     std::vector<std::pair<TxnId, std::vector<LimboBackend>>> limbo() const;
     void resolve_limbo(TxnId txn);
+    /// How long ago lose() was called for it; zero if it is not in limbo.
+    std::chrono::milliseconds limbo_age(TxnId txn) const;
 
     // --- in flight ---
 
@@ -125,7 +134,7 @@ class Ledger {
     void close_window(WindowId window);
 
     /// Up to `max` dirty keys whose retry time has come, of tables without an open window. Marks
-    /// those tables as under repair until repair_done().
+    /// those tables as under repair until end_repair(). In the order they became dirty.
     std::vector<DirtyKey> begin_repair(std::size_t max);
     /// Clears the key if its generation is still the one read (R13).
     void clear_dirty(const RowKey& key, std::uint64_t generation);
@@ -142,13 +151,14 @@ class Ledger {
     // --- suspect tables ---
 
     std::vector<SuspectTable> suspects() const;
+    /// The table's own suspicion, or the one of table 0 while that stands for all.
     std::optional<SuspectTable> suspect(TableId table) const;
     /// Clears the suspicion if its generation is unchanged and no transaction in flight carries a
     /// mark for the table.
     bool clear_suspect(TableId table, std::uint64_t generation);
 
     /// Forgets keys, suspicions and journal of every table: when mirroring ends (back to INITIAL,
-    /// or COMPLETE).
+    /// or COMPLETE). Transactions still in flight are forgotten as well; their finish() is ignored.
     void forget_all();
 
     LedgerStats stats() const;

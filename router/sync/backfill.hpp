@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -58,7 +59,7 @@ class Backfill {
     void stop();
     /// Forgets all progress (on the target too): mirroring ended. stop() first.
     Result<void> reset();
-    /// Copies one table anew after it lost its rows' trust (TRUNCATE, DDL).
+    /// Every captured table is copied. Before start() it is not known, hence false.
     bool done() const;
     BackfillProgress progress() const;
 

@@ -1,0 +1,312 @@
+#include "admin/ctl/commands.hpp"
+
+#include <algorithm>
+#include <iostream>
+
+namespace banyan::ctl {
+namespace {
+
+const std::string api = "/api/v1/";
+
+const std::vector<Column> transition_columns = {{"ID", "id"},
+                                                {"FROM", "from"},
+                                                {"TO", "to"},
+                                                {"STATE", "state"},
+                                                {"CREATED", "created_unix_ms"},
+                                                {"ACTOR", "actor"},
+                                                {"REASON", "reason", 40},
+                                                {"ERROR", "error", 40}};
+const std::vector<Column> table_columns = {{"TABLE", "name"},
+                                           {"CAPTURED", "captured"},
+                                           {"KEY", "key", 30},
+                                           {"DIRTY", "dirty"},
+                                           {"BACKFILL", "backfill.state"},
+                                           {"ROWS", "backfill.rows_copied"},
+                                           {"VERIFIED", "verification.state"},
+                                           {"SUSPECT", "suspect.reason", 30},
+                                           {"REASON", "reason", 40}};
+const std::vector<Column> backfill_columns = {{"TABLE", "name"},
+                                              {"STATE", "state"},
+                                              {"ROWS", "rows_copied"},
+                                              {"OF ABOUT", "rows_estimated"},
+                                              {"ROWS/S", "rows_per_second"},
+                                              {"WAITS FOR", "waiting_for", 40},
+                                              {"ERROR", "error", 40}};
+const std::vector<Column> verification_columns = {
+    {"TABLE", "name"},      {"STATE", "state"},    {"ROWS", "rows_compared"},
+    {"MISSING", "missing"}, {"EXTRA", "extra"},    {"DIFFERENT", "different"},
+    {"RACED", "raced"},     {"ERROR", "error", 40}};
+const std::vector<Column> discrepancy_columns = {{"FINGERPRINT", "fingerprint"},
+                                                 {"KIND", "kind"},
+                                                 {"COUNT", "count"},
+                                                 {"ACK", "acknowledged"},
+                                                 {"LAST SEEN", "last_seen_unix_ms"},
+                                                 {"TABLES", "tables", 30},
+                                                 {"SQL", "sql", 70}};
+const std::vector<Column> session_columns = {{"ID", "id"},
+                                             {"USER", "user"},
+                                             {"DATABASE", "database"},
+                                             {"APPLICATION", "application", 24},
+                                             {"CLIENT", "client"},
+                                             {"STATE", "state"},
+                                             {"PHASE", "phase"},
+                                             {"MIRROR", "mirror_ready"},
+                                             {"TRANSACTION MS", "transaction_age_ms"}};
+const std::vector<Column> audit_columns = {{"ID", "id"},
+                                           {"WHEN", "at_unix_ms"},
+                                           {"ACTOR", "actor"},
+                                           {"ADDRESS", "address"},
+                                           {"ACTION", "action"},
+                                           {"SUBJECT", "subject", 30},
+                                           {"RESULT", "result", 30},
+                                           {"REASON", "reason", 40}};
+
+}  // namespace
+
+int Commands::explain(const Reply& reply) {
+    if (console_.json) {
+        print_json(reply.body);
+    }
+    print_problem(console_.err, reply.status, reply.body, console_.error_style);
+    if (reply.status == 401 || reply.status == 403) {
+        return exit_unauthorized;
+    }
+    const bool refused = reply.status >= 400 && reply.status < 500 && reply.status != 421;
+    return refused ? exit_refused : exit_unexpected;
+}
+
+std::optional<Reply> Commands::call(const std::string& method, const std::string& target, int& code,
+                                    const std::optional<boost::json::value>& body) {
+    auto reply = client_.send(method, target, body);
+    if (!reply) {
+        console_.err << console_.error_style.bad("error: ") << reply.error().message << "\n";
+        code = exit_unreachable;
+        return std::nullopt;
+    }
+    if (!reply->ok()) {
+        code = explain(*reply);
+        return std::nullopt;
+    }
+    if (!reply->body.is_object()) {
+        console_.err << console_.error_style.bad("error: ")
+                     << "the answer is not Banyan's; is this its admin API?\n";
+        code = exit_unexpected;
+        return std::nullopt;
+    }
+    code = exit_ok;
+    return std::move(*reply);
+}
+
+bool Commands::print_json(const boost::json::value& value) {
+    if (console_.json) {
+        console_.out << boost::json::serialize(value) << "\n";
+    }
+    return console_.json;
+}
+
+int Commands::show(const std::string& target) {
+    int code = exit_ok;
+    if (const auto reply = call("GET", api + target, code); reply && !print_json(reply->body)) {
+        print_object(console_.out, reply->body.get_object(), console_.style);
+    }
+    return code;
+}
+
+int Commands::show_list(const std::string& target, const std::string& list,
+                        const std::vector<Column>& columns) {
+    int code = exit_ok;
+    if (const auto reply = call("GET", api + target, code); reply && !print_json(reply->body)) {
+        const auto* rows = find(reply->body, list);
+        print_table(console_.out,
+                    rows != nullptr && rows->is_array() ? rows->get_array() : boost::json::array(),
+                    columns, console_.style);
+    }
+    return code;
+}
+
+int Commands::status() {
+    int code = exit_ok;
+    if (const auto reply = call("GET", api + "status", code); reply && !print_json(reply->body)) {
+        print_status(console_.out, reply->body, console_.style);
+    }
+    return code;
+}
+
+int Commands::gates(const std::string& to) {
+    int code = exit_ok;
+    const auto reply =
+        call("GET", api + "gates" + (to.empty() ? "" : "?to=" + percent_encode(to)), code);
+    if (!reply) {
+        return code;
+    }
+    const auto* gates = find(reply->body, "gates");
+    const auto list =
+        gates != nullptr && gates->is_array() ? gates->get_array() : boost::json::array();
+    if (!print_json(reply->body)) {
+        console_.out << "gates from " << text_at(reply->body, "from") << " to "
+                     << text_at(reply->body, "to") << ":\n";
+        print_gates(console_.out, list, console_.style);
+    }
+    const bool pass = std::all_of(list.begin(), list.end(), [](const auto& gate) {
+        return text_at(gate, "verdict") == "pass";
+    });
+    return pass ? exit_ok : exit_refused;
+}
+
+int Commands::transitions() {
+    return show_list("transitions", "transitions", transition_columns);
+}
+
+int Commands::cancel(const std::string& id) {
+    int code = exit_ok;
+    std::string which = id;
+    if (which.empty()) {
+        const auto status = call("GET", api + "status", code);
+        if (!status) {
+            return code;
+        }
+        const auto* running = find(status->body, "transition.id");
+        if (running == nullptr || running->is_null()) {
+            console_.err << console_.error_style.bad("error: ") << "no transition is running\n";
+            return exit_refused;
+        }
+        which = text_at(status->body, "transition.id");
+    }
+    const auto reply = call("DELETE", api + "transitions/" + percent_encode(which), code);
+    if (reply && !print_json(reply->body)) {
+        console_.out << "cancelling " << clean(which) << "; see: banyanctl transitions\n";
+    }
+    return code;
+}
+
+int Commands::backfill(const std::string& action) {
+    int code = exit_ok;
+    const auto reply = action.empty() ? call("GET", api + "backfill", code)
+                                      : call("POST", api + "backfill/" + action, code);
+    if (reply && !print_json(reply->body)) {
+        print_object(console_.out, reply->body.get_object(), console_.style);
+        if (const auto* rows = find(reply->body, "tables"); rows != nullptr && rows->is_array()) {
+            console_.out << "\n";
+            print_table(console_.out, rows->get_array(), backfill_columns, console_.style);
+        }
+    }
+    return code;
+}
+
+int Commands::verify(const VerifyOptions& options) {
+    boost::json::object body = {
+        {"tables", boost::json::array(options.tables.begin(), options.tables.end())},
+        {"repair", options.repair}};
+    int code = exit_ok;
+    const auto reply = call("POST", api + "verifications", code, body);
+    if (!reply) {
+        return code;
+    }
+    if (options.wait) {
+        return wait_for_verification(reply->location, reply->body);
+    }
+    if (!print_json(reply->body)) {
+        console_.out << "verification " << text_at(reply->body, "id") << " is "
+                     << text_at(reply->body, "state") << "\n";
+    }
+    return exit_ok;
+}
+
+int Commands::wait_for_verification(const std::string& target, boost::json::value verification) {
+    for (;;) {
+        const std::string state = text_at(verification, "state");
+        if (state != "queued" && state != "running") {
+            end_progress();
+            if (!print_json(verification)) {
+                console_.out << "verification " << text_at(verification, "id") << ": " << state
+                             << "\n";
+                if (const auto* rows = find(verification, "tables");
+                    rows != nullptr && rows->is_array()) {
+                    print_table(console_.out, rows->get_array(), verification_columns,
+                                console_.style);
+                }
+            }
+            if (state == "equal") {
+                return exit_ok;
+            }
+            return state == "different" || state == "inconclusive" ? exit_refused : exit_not_done;
+        }
+        if (const auto* rows = find(verification, "tables"); rows != nullptr && rows->is_array()) {
+            const auto running = [](const auto& row) { return text_at(row, "state") == "running"; };
+            const auto& list = rows->get_array();
+            const auto it = std::find_if(list.begin(), list.end(), running);
+            progress(state + (it == list.end() ? ""
+                                               : ": " + text_at(*it, "name") + ", " +
+                                                     text_at(*it, "rows_compared") + " of about " +
+                                                     text_at(*it, "rows_estimated") + " rows"));
+        }
+        int code = exit_ok;
+        auto next = poll(target, code);
+        if (!next) {
+            return code;
+        }
+        verification = std::move(*next);
+    }
+}
+
+int Commands::tables(const std::string& name) {
+    return name.empty() ? show_list("tables", "tables", table_columns)
+                        : show("tables/" + percent_encode(name));
+}
+
+int Commands::discrepancies(const std::string& fingerprint) {
+    if (!fingerprint.empty()) {
+        return show("discrepancies/" + percent_encode(fingerprint));
+    }
+    int code = exit_ok;
+    const auto reply = call("GET", api + "discrepancies", code);
+    if (reply && !print_json(reply->body)) {
+        const auto at = [&](std::string_view path) { return text_at(reply->body, path); };
+        console_.out << at("unacknowledged") << " unacknowledged, " << at("confirmed")
+                     << " confirmed, " << at("raced") << " raced, " << at("pending") << " pending, "
+                     << at("dropped") << " dropped\n";
+        if (const auto* rows = find(reply->body, "groups"); rows != nullptr && rows->is_array()) {
+            print_table(console_.out, rows->get_array(), discrepancy_columns, console_.style);
+        }
+    }
+    return code;
+}
+
+int Commands::acknowledge(const std::string& fingerprint, const std::string& note) {
+    int code = exit_ok;
+    const auto reply =
+        call("POST", api + "discrepancies/" + percent_encode(fingerprint) + "/acknowledge", code,
+             boost::json::object{{"note", note}});
+    if (reply && !print_json(reply->body)) {
+        console_.out << "acknowledged " << clean(fingerprint) << "\n";
+    }
+    return code;
+}
+
+int Commands::shadow(std::optional<double> share) {
+    if (!share) {
+        return show("shadow");
+    }
+    int code = exit_ok;
+    const auto reply = call("PATCH", api + "shadow", code, boost::json::object{{"share", *share}});
+    if (reply && !print_json(reply->body)) {
+        print_object(console_.out, reply->body.get_object(), console_.style);
+    }
+    return code;
+}
+
+int Commands::journal() {
+    return show("journal");
+}
+
+int Commands::sessions() {
+    return show_list("sessions", "sessions", session_columns);
+}
+
+int Commands::audit(std::int64_t limit, std::optional<std::int64_t> before) {
+    return show_list("audit?limit=" + std::to_string(limit) +
+                         (before ? "&before=" + std::to_string(*before) : ""),
+                     "audit", audit_columns);
+}
+
+}  // namespace banyan::ctl

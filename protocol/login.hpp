@@ -1,0 +1,48 @@
+// Logging in to a PostgreSQL server with credentials of our own: the frontend half of
+// authentication (trust, password, md5, SCRAM-SHA-256), without I/O. Feed it the server's messages
+// until it is done; it appends what must be sent.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "protocol/messages.hpp"
+
+namespace banyan::protocol {
+
+class Login {
+   public:
+    /// `nonce`: at least 18 random bytes, base64 or other printable ASCII without commas.
+    Login(std::string user, std::string password, std::string nonce);
+
+    enum class State : std::uint8_t { working, ready, failed };
+
+    /// One server message. Appends any answer to `out`.
+    State on_message(char type, std::string_view body, std::string& out);
+
+    /// After `failed`: why, and the server's SQLSTATE if it sent one.
+    const std::string& error() const { return error_; }
+    const std::string& sqlstate() const { return sqlstate_; }
+    std::uint32_t process_id() const { return process_id_; }
+    std::uint32_t secret_key() const { return secret_key_; }
+
+   private:
+    State authenticate(std::string_view body, std::string& out);
+    State scram_continue(std::string_view data, std::string& out);
+    State scram_final(std::string_view data);
+    State fail(std::string why);
+
+    std::string user_;
+    std::string password_;
+    std::string nonce_;
+    std::string client_first_bare_;
+    std::string server_signature_;
+    std::string error_;
+    std::string sqlstate_;
+    std::uint32_t process_id_ = 0;
+    std::uint32_t secret_key_ = 0;
+    bool authenticated_ = false;
+};
+
+}  // namespace banyan::protocol

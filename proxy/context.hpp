@@ -1,0 +1,48 @@
+// What every session of the data plane needs, owned by main().
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+
+#include "router/config/config.hpp"
+#include "router/migration/breaker.hpp"
+#include "router/shadow/discrepancy.hpp"
+#include "router/state/ledger.hpp"
+
+namespace banyan::proxy {
+
+class EventLoop;
+class Session;
+
+/// Finds the session a CancelRequest means. Thread-safe.
+class CancelRegistry {
+   public:
+    struct Target {
+        EventLoop* loop = nullptr;
+        std::weak_ptr<Session> session;
+    };
+    void add(std::uint32_t process_id, std::uint32_t key, Target target);
+    void remove(std::uint32_t process_id, std::uint32_t key);
+    /// An empty target if nothing matches.
+    Target find(std::uint32_t process_id, std::uint32_t key) const;
+
+   private:
+    mutable std::mutex mutex_;
+    std::unordered_map<std::uint64_t, Target> targets_;
+};
+
+struct Context {
+    const router::Config& config;
+    router::Ledger& ledger;
+    router::Breaker& breaker;
+    CancelRegistry cancels{};
+    /// Longest time a client's message waited in a hold, in microseconds.
+    std::atomic<std::int64_t> longest_hold_us{0};
+    std::function<void(router::PendingDiscrepancy)> report_discrepancy{};
+    std::function<void()> request_catalog_reload{};
+};
+
+}  // namespace banyan::proxy

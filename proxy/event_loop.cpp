@@ -1,0 +1,48 @@
+#include "proxy/event_loop.hpp"
+
+#include "proxy/session.hpp"
+
+namespace banyan::proxy {
+namespace {
+
+// Distinct statement texts remembered per loop. Applications that write literals into their SQL would
+// fill any cache; it is emptied rather than kept in order, which costs one parse per live text.
+constexpr std::size_t max_cached_statements = 4096;
+constexpr std::size_t max_cached_text = 16384;
+
+}  // namespace
+
+EventLoop::EventLoop(const router::Directive& d)
+    : directive(d), work_(boost::asio::make_work_guard(io_)), random_(std::random_device{}()) {}
+
+EventLoop::~EventLoop() { stop(); }
+
+void EventLoop::start() {
+    thread_ = std::thread([this] { io_.run(); });
+}
+
+void EventLoop::stop() {
+    work_.reset();
+    io_.stop();
+    if (thread_.joinable()) {
+        thread_.join();
+    }
+    sessions.clear();
+}
+
+std::shared_ptr<const router::ParsedQuery> EventLoop::parse(std::string_view sql) {
+    const auto found = statements_.find(sql);
+    if (found != statements_.end()) {
+        return found->second;
+    }
+    auto parsed = router::parse_query(sql);
+    if (sql.size() <= max_cached_text) {
+        if (statements_.size() >= max_cached_statements) {
+            statements_.clear();
+        }
+        statements_.emplace(sql, parsed);
+    }
+    return parsed;
+}
+
+}  // namespace banyan::proxy

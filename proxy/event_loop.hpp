@@ -1,0 +1,72 @@
+// One event loop: a thread, its sessions, and what they share without locks. Everything here but
+// post() and the counters is touched by the loop's own thread only.
+#pragma once
+
+#include <array>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <memory>
+#include <random>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "router/catalog/catalog.hpp"
+#include "router/metrics/counters.hpp"
+#include "router/migration/fleet.hpp"
+#include "router/sql/statement.hpp"
+
+namespace banyan::proxy {
+
+class Session;
+
+class EventLoop {
+   public:
+    explicit EventLoop(const router::Directive& directive);
+    ~EventLoop();
+    EventLoop(const EventLoop&) = delete;
+    EventLoop& operator=(const EventLoop&) = delete;
+
+    void start();
+    /// Ends the thread once its current handler is done.
+    void stop();
+
+    template <class F>
+    void post(F function) {
+        boost::asio::post(io_, std::move(function));
+    }
+
+    boost::asio::io_context& io() { return io_; }
+    router::Counters& counters() { return counters_; }
+    std::mt19937_64& random() { return random_; }
+    std::array<char, 65536>& read_buffer() { return read_buffer_; }
+
+    /// parse_query(), remembered by text.
+    std::shared_ptr<const router::ParsedQuery> parse(std::string_view sql);
+
+    router::Directive directive;
+    std::shared_ptr<const router::Catalog> catalog;
+    std::unordered_set<std::shared_ptr<Session>> sessions;
+
+   private:
+    struct TextHash {
+        using is_transparent = void;
+        std::size_t operator()(std::string_view text) const {
+            return std::hash<std::string_view>{}(text);
+        }
+    };
+
+    boost::asio::io_context io_{1};
+    boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
+    std::thread thread_;
+    router::Counters counters_;
+    std::mt19937_64 random_;
+    std::array<char, 65536> read_buffer_{};
+    std::unordered_map<std::string, std::shared_ptr<const router::ParsedQuery>, TextHash,
+                       std::equal_to<>>
+        statements_;
+};
+
+}  // namespace banyan::proxy

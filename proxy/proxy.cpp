@@ -1,0 +1,296 @@
+#include "proxy/proxy.hpp"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <fstream>
+#include <future>
+#include <thread>
+
+#include "protocol/messages.hpp"
+#include "proxy/resolve.hpp"
+#include "proxy/session.hpp"
+
+namespace banyan::proxy {
+namespace {
+
+using boost::asio::ip::tcp;
+
+// A client over the limit is told so in the protocol, without waiting for its startup message:
+// libpq and every driver show an ErrorResponse at that point.
+void refuse(tcp::socket socket) {
+    std::string message;
+    protocol::encode_error(message, "FATAL", "53300", "sorry, too many clients already",
+                           "Raise [limits] max_clients in Banyan's configuration.");
+    boost::system::error_code ignored;
+    socket.non_blocking(true, ignored);
+    ::send(socket.native_handle(), message.data(), message.size(), MSG_NOSIGNAL);
+    socket.shutdown(tcp::socket::shutdown_send, ignored);
+}
+
+}  // namespace
+
+Proxy::Proxy(Context& context, const router::Directive& directive)
+    : context_(context), directive_(directive) {
+    std::uint32_t threads = context.config.threads;
+    if (threads == 0) {
+        threads = std::max(1U, std::thread::hardware_concurrency());
+    }
+    for (std::uint32_t i = 0; i < threads; ++i) {
+        loops_.push_back(std::make_unique<EventLoop>(directive));
+    }
+}
+
+Proxy::~Proxy() {
+    for (auto& loop : loops_) {
+        loop->stop();
+    }
+}
+
+void Proxy::start() {
+    resolve(context_.config.source);
+    resolve(context_.config.target);
+    for (auto& loop : loops_) {
+        loop->start();
+    }
+}
+
+Result<void> Proxy::listen() {
+    const auto& listen = context_.config.listen;
+    boost::system::error_code error;
+    const auto address = boost::asio::ip::make_address(listen.host, error);
+    if (error) {
+        return Error{"[listen] host: \"" + listen.host + "\" is not an IP address", ""};
+    }
+    acceptor_ = std::make_unique<tcp::acceptor>(loops_.front()->io());
+    const tcp::endpoint endpoint(address, listen.port);
+    acceptor_->open(endpoint.protocol(), error);
+    if (!error) {
+        acceptor_->set_option(tcp::acceptor::reuse_address(true), error);
+        acceptor_->bind(endpoint, error);
+    }
+    if (!error) {
+        acceptor_->listen(4096, error);
+    }
+    if (error) {
+        return Error{"cannot listen on " + listen.host + ":" + std::to_string(listen.port) + ": " +
+                         error.message(),
+                     ""};
+    }
+    port_ = acceptor_->local_endpoint().port();
+    loops_.front()->post([this] { accept(); });
+    if (!listen.port_file.empty()) {
+        std::ofstream(listen.port_file) << port_ << '\n';
+    }
+    return {};
+}
+
+void Proxy::accept() {
+    acceptor_->async_accept([this](const boost::system::error_code& error, tcp::socket socket) {
+        if (error == boost::asio::error::operation_aborted) {
+            return;
+        }
+        if (!error) {
+            on_client(std::move(socket));
+        } else {
+            // Out of file descriptors, most likely: the listener stays, the log says why.
+            spdlog::error("cannot accept a client: {}", error.message());
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        }
+        accept();
+    });
+}
+
+// Runs on the first loop; the session then lives on the loop it is given to.
+void Proxy::on_client(tcp::socket socket) {
+    boost::system::error_code error;
+    const auto remote = socket.remote_endpoint(error);
+    if (error) {
+        return;
+    }
+    {
+        const std::lock_guard lock(mutex_);
+        std::erase_if(registry_, [](const auto& session) { return session.expired(); });
+        if (registry_.size() >= context_.config.limits.max_clients) {
+            loops_.front()->counters().add(router::Counter::client_connections_refused);
+            refuse(std::move(socket));
+            return;
+        }
+    }
+    auto& loop = *loops_[next_loop_++ % loops_.size()];
+    const auto name = remote.address().to_string() + ":" + std::to_string(remote.port());
+    const auto protocol = remote.protocol();
+    const int handle = socket.release(error);
+    loop.post([this, &loop, handle, protocol, name, id = ++next_id_] {
+        Socket client(loop.io());
+        boost::system::error_code failed;
+        client.assign(boost::asio::generic::stream_protocol(protocol), handle, failed);
+        if (failed) {
+            ::close(handle);
+            return;
+        }
+        auto session = std::make_shared<Session>(context_, loop, std::move(client), name, id);
+        loop.sessions.insert(session);
+        {
+            const std::lock_guard lock(mutex_);
+            registry_.push_back(session);
+        }
+        session->start();
+    });
+}
+
+void Proxy::stop(std::chrono::milliseconds grace) {
+    loops_.front()->post([this] {
+        boost::system::error_code ignored;
+        acceptor_->close(ignored);
+    });
+    const auto end = std::chrono::steady_clock::now() + grace;
+    while (true) {
+        const bool late = std::chrono::steady_clock::now() >= end;
+        const auto live = live_sessions();
+        if (live.empty()) {
+            break;
+        }
+        for (auto& loop : loops_) {
+            loop->post([&loop = *loop, late] {
+                const auto sessions = loop.sessions;
+                for (const auto& session : sessions) {
+                    if (late || session->transaction_since() == 0) {
+                        session->terminate();
+                    }
+                }
+            });
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        if (late && std::chrono::steady_clock::now() >= end + std::chrono::seconds(3)) {
+            break;
+        }
+    }
+    for (auto& loop : loops_) {
+        loop->stop();
+    }
+}
+
+void Proxy::publish(const router::Directive& directive) {
+    {
+        const std::lock_guard lock(mutex_);
+        directive_ = directive;
+    }
+    for (auto& loop : loops_) {
+        loop->post([&loop = *loop, directive] {
+            loop.directive = directive;
+            const auto sessions = loop.sessions;
+            for (const auto& session : sessions) {
+                session->on_directive(directive);
+            }
+        });
+    }
+}
+
+std::vector<std::shared_ptr<Session>> Proxy::live_sessions() {
+    const std::lock_guard lock(mutex_);
+    std::vector<std::shared_ptr<Session>> live;
+    for (const auto& weak : registry_) {
+        if (auto session = weak.lock()) {
+            live.push_back(std::move(session));
+        }
+    }
+    return live;
+}
+
+router::Adoption Proxy::adoption() {
+    router::Adoption adoption;
+    std::uint64_t epoch = 0;
+    {
+        const std::lock_guard lock(mutex_);
+        epoch = directive_.epoch;
+    }
+    const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(
+        std::chrono::system_clock::now().time_since_epoch());
+    for (const auto& session : live_sessions()) {
+        if (session->over()) {
+            continue;
+        }
+        ++adoption.sessions;
+        if (session->adopted_epoch() >= epoch) {
+            ++adoption.adopted;
+            if (!session->mirror_ready() && session->logged_in()) {
+                ++adoption.without_mirror;
+            }
+        } else if (const auto since = session->transaction_since(); since != 0) {
+            adoption.oldest_transaction =
+                std::max(adoption.oldest_transaction, now - std::chrono::milliseconds(since));
+        }
+    }
+    return adoption;
+}
+
+std::vector<router::SessionInfo> Proxy::sessions() {
+    std::vector<std::future<std::vector<router::SessionInfo>>> answers;
+    for (auto& loop : loops_) {
+        auto promise = std::make_shared<std::promise<std::vector<router::SessionInfo>>>();
+        answers.push_back(promise->get_future());
+        loop->post([&loop = *loop, promise] {
+            std::vector<router::SessionInfo> infos;
+            for (const auto& session : loop.sessions) {
+                infos.push_back(session->info());
+            }
+            promise->set_value(std::move(infos));
+        });
+    }
+    std::vector<router::SessionInfo> all;
+    for (auto& answer : answers) {
+        if (answer.wait_for(std::chrono::seconds(1)) == std::future_status::ready) {
+            auto infos = answer.get();
+            all.insert(all.end(), std::make_move_iterator(infos.begin()),
+                       std::make_move_iterator(infos.end()));
+        }
+    }
+    return all;
+}
+
+void Proxy::set_catalog(std::shared_ptr<const router::Catalog> catalog) {
+    for (auto& loop : loops_) {
+        loop->post([&loop = *loop, catalog] {
+            loop.catalog = catalog;
+            const auto sessions = loop.sessions;
+            for (const auto& session : sessions) {
+                session->on_catalog();
+            }
+        });
+    }
+}
+
+std::chrono::microseconds Proxy::longest_hold() {
+    return std::chrono::microseconds(context_.longest_hold_us.load());
+}
+
+void Proxy::reset_longest_hold() { context_.longest_hold_us.store(0); }
+
+std::vector<std::int32_t> Proxy::backends(router::Side side) {
+    std::vector<std::int32_t> ids;
+    for (const auto& session : live_sessions()) {
+        if (const auto id = session->process_id(side); id != 0) {
+            ids.push_back(id);
+        }
+    }
+    return ids;
+}
+
+std::uint64_t Proxy::counter_total(router::Counter counter) {
+    std::uint64_t total = 0;
+    for (const auto& loop : loops_) {
+        total += loop->counters().get(counter);
+    }
+    return total;
+}
+
+std::vector<const router::Counters*> Proxy::counters() {
+    std::vector<const router::Counters*> all;
+    for (const auto& loop : loops_) {
+        all.push_back(&loop->counters());
+    }
+    return all;
+}
+
+}  // namespace banyan::proxy

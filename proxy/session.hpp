@@ -1,0 +1,132 @@
+// The driver of one session: performs with sockets and timers what the session machine asks for. It
+// decides nothing. Lives on one event loop from accept to close; only snapshot() may be called from
+// other threads.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <boost/asio/generic/stream_protocol.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "proxy/context.hpp"
+#include "proxy/event_loop.hpp"
+#include "router/session/session_machine.hpp"
+
+namespace banyan::proxy {
+
+using Socket = boost::asio::generic::stream_protocol::socket;
+
+class Session : public std::enable_shared_from_this<Session>, private router::SessionPort {
+   public:
+    Session(Context& context, EventLoop& loop, Socket client, std::string client_name,
+            std::uint64_t id);
+    ~Session() override;
+
+    void start();
+    void on_directive(const router::Directive& directive);
+    void on_catalog();
+    /// A CancelRequest with this session's key has come.
+    void cancel();
+    /// Ends the session with 57P01.
+    void terminate();
+
+    // --- from any thread ---
+    std::uint64_t adopted_epoch() const { return adopted_epoch_.load(); }
+    bool mirror_ready() const { return mirror_ready_.load(); }
+    bool logged_in() const { return logged_in_.load(); }
+    bool over() const { return over_.load(); }
+    /// Unix milliseconds since when a transaction has been open; 0: none.
+    std::int64_t transaction_since() const { return transaction_since_.load(); }
+    std::int32_t process_id(router::Side side) const {
+        return process_ids_[static_cast<std::size_t>(side)].load();
+    }
+
+    /// On the loop's thread.
+    router::SessionInfo info() const;
+
+   private:
+    struct Peer {
+        explicit Peer(EventLoop& loop) : socket(loop.io()) {}
+        Socket socket;
+        std::size_t sent = 0;        ///< bytes of the machine's output already written
+        bool connected = false;
+        bool reading = false;        ///< a wait for readability is out
+        bool writing = false;        ///< a wait for writability is out
+        bool ended = false;          ///< end of file was seen
+        std::uint32_t generation = 0;  ///< tells late handlers of a closed connection
+    };
+
+    // SessionPort
+    void connect(router::Side side) override;
+    void close_server(router::Side side) override;
+    void close_client() override;
+    void session_over() override;
+    std::uint32_t cancel_key(std::uint32_t process_id) override;
+    void send_cancel(router::Side side, std::uint32_t process_id,
+                     std::uint32_t secret_key) override;
+    router::TxnId begin_commit(router::CommitIntent intent) override;
+    void finish(router::TxnId txn, router::CommitOutcome outcome) override;
+    void lose(router::TxnId txn, std::vector<router::LimboBackend> backends) override;
+    void mark_suspect(std::vector<router::SuspectMark> marks) override;
+    void set_deadline(router::Deadline kind, std::chrono::milliseconds after) override;
+    void clear_deadline(router::Deadline kind) override;
+    std::shared_ptr<const router::Catalog> catalog() override { return loop_.catalog; }
+    void request_catalog_reload() override { context_.request_catalog_reload(); }
+    std::shared_ptr<const router::ParsedQuery> parse(std::string_view sql) override {
+        return loop_.parse(sql);
+    }
+    router::Breaker& breaker() override { return context_.breaker; }
+    router::Counters& counters() override { return loop_.counters(); }
+    void report_discrepancy(router::PendingDiscrepancy pending) override;
+    std::string nonce() override;
+    double random() override;
+    void adopted() override;
+    void log(int level, const std::string& message) override;
+
+    template <class F>
+    auto guarded(Peer& peer, F function);
+    template <class F>
+    void event(F function);
+    void after_event();
+    void publish_facts();
+    Peer& peer(router::Side side) { return side == router::Side::source ? source_ : target_; }
+    const router::Endpoint& endpoint(router::Side side) const;
+    void try_endpoint(router::Side side, std::size_t index);
+    void read_client();
+    void read_server(router::Side side);
+    void on_server_end(router::Side side, const std::string& why);
+    /// Writes what the socket takes now. False if the connection is broken.
+    bool flush(Peer& peer, std::string& out);
+    void wait_writable(Peer& peer);
+    void close_now(Peer& peer);
+
+    Context& context_;
+    EventLoop& loop_;
+    const std::uint64_t id_;
+    const std::string client_name_;
+    const std::chrono::system_clock::time_point connected_at_;
+    Peer client_;
+    Peer source_;
+    Peer target_;
+    std::array<std::unique_ptr<boost::asio::steady_timer>,
+               static_cast<std::size_t>(router::Deadline::count_)>
+        deadlines_;
+    std::optional<std::pair<std::uint32_t, std::uint32_t>> registered_;
+    std::optional<std::chrono::steady_clock::time_point> held_since_;
+    bool client_closing_ = false;
+    bool in_event_ = false;
+    router::SessionMachine machine_;
+
+    std::atomic<std::uint64_t> adopted_epoch_{0};
+    std::atomic<bool> over_{false};
+    std::atomic<bool> logged_in_{false};
+    std::atomic<bool> mirror_ready_{false};
+    std::atomic<std::int64_t> transaction_since_{0};
+    std::array<std::atomic<std::int32_t>, 2> process_ids_{};
+};
+
+}  // namespace banyan::proxy

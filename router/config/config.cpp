@@ -1,0 +1,292 @@
+#include "router/config/config.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#include "router/config/toml_section.hpp"
+
+namespace banyan::router {
+namespace {
+
+constexpr std::int64_t one_day_ms = 86'400'000;
+constexpr std::uintmax_t largest_file_bytes = 1U << 20U;
+
+void read_endpoint(Section section, Endpoint& out) {
+    section.text("host", out.host);
+    section.integer("port", out.port, 1);
+    section.text("database", out.database);
+    section.text("user", out.user);
+    section.text("password", out.password);
+    section.milliseconds("connect_timeout_ms", out.connect_timeout, 10, one_day_ms);
+    section.finish();
+    section.require("host", "a name, an address, or the directory of a Unix socket");
+    section.require("database", "the database's name");
+    section.require("user", "the role Banyan itself logs in as");
+    for (const auto& [key, value] :
+         {std::pair<std::string_view, const std::string&>("host", out.host),
+          {"database", out.database},
+          {"user", out.user}}) {
+        if (section.has(key) && value.empty()) {
+            section.bad(key, "is empty; write a name");
+        }
+    }
+}
+
+void read_listen(Section section, Config::Listen& out) {
+    section.text("host", out.host);
+    section.integer("port", out.port, 0);
+    section.path("port_file", out.port_file);
+    section.finish();
+    if (out.host.empty()) {
+        section.bad("host", "is empty; write an address such as 127.0.0.1, or 0.0.0.0 for all");
+    }
+}
+
+void read_migration(Section section, Config::Migration& out) {
+    section.text("database", out.database);
+    section.strings("exclude", out.exclude);
+    section.finish();
+    for (const auto& name : out.exclude) {
+        const auto dot = name.find('.');
+        if (dot == std::string::npos || dot == 0 || dot + 1 == name.size()) {
+            section.bad("exclude", "has \"" + name + "\" in it; write \"schema.table\"");
+        }
+    }
+}
+
+void read_users(Section& root, std::vector<UserLogin>& users) {
+    std::set<std::string> names;
+    root.each("users", [&](Section& section) {
+        UserLogin user;
+        section.text("name", user.name);
+        section.text("source_password", user.source_password);
+        section.text("target_password", user.target_password);
+        section.finish();
+        if (user.name.empty()) {
+            section.bad("name", "is missing or empty; write the role that clients log in as");
+        } else if (!names.insert(user.name).second) {
+            section.bad("name", "\"" + user.name + "\" is there twice; keep one [[users]] of it");
+        }
+        users.push_back(std::move(user));
+    });
+}
+
+void read_mirror(Section section, Config::Mirror& out) {
+    section.milliseconds("commit_timeout_ms", out.commit_timeout, 1, one_day_ms);
+    section.milliseconds("lock_timeout_ms", out.lock_timeout, 1, one_day_ms);
+    section.milliseconds("connect_timeout_ms", out.connect_timeout, 1, one_day_ms);
+    section.integer("failures_to_open", out.failures_to_open, 1, 1'000'000);
+    section.milliseconds("probe_interval_ms", out.probe_interval, 10, one_day_ms);
+    section.finish();
+    if (out.lock_timeout >= out.commit_timeout) {
+        section.bad(section.has("lock_timeout_ms") ? "lock_timeout_ms" : "commit_timeout_ms",
+                    "lock_timeout_ms (" + std::to_string(out.lock_timeout.count()) +
+                        ") must be less than commit_timeout_ms (" +
+                        std::to_string(out.commit_timeout.count()) +
+                        "), or it can never fire; lower the one or raise the other");
+    }
+}
+
+void read_sync(Section& root, Config& config) {
+    Section backfill = root.section("backfill");
+    backfill.integer("workers", config.backfill.workers, 1, 64);
+    backfill.milliseconds("chunk_time_ms", config.backfill.chunk_time, 1, 60'000);
+    backfill.integer("max_chunk_rows", config.backfill.max_chunk_rows, 1, 10'000'000);
+    backfill.integer("max_rows_per_second", config.backfill.max_rows_per_second, 0);
+    backfill.finish();
+
+    Section shadow = root.section("shadow");
+    shadow.number("share", config.shadow.share, 0, 1);
+    shadow.integer("recheck_attempts", config.shadow.recheck_attempts, 1, 1000);
+    shadow.integer("max_discrepancies", config.shadow.max_discrepancies, 1, 10'000'000);
+    shadow.path("log", config.shadow.log);
+    shadow.boolean("redact", config.shadow.redact);
+    shadow.integer("min_samples", config.shadow.min_samples, 1);
+    shadow.finish();
+
+    Section switchover = root.section("switchover");
+    switchover.milliseconds("deadline_ms", config.switchover.deadline, 100, one_day_ms);
+    switchover.integer("sequence_margin", config.switchover.sequence_margin, 0, 1'000'000'000'000);
+    switchover.finish();
+}
+
+void read_tokens(Section& admin, std::vector<AdminToken>& tokens) {
+    std::set<std::string> names;
+    admin.each("tokens", [&](Section& section) {
+        AdminToken token;
+        section.text("name", token.name);
+        section.text("sha256", token.sha256);
+        section.word("role", token.role, {"viewer", "operator", "admin"});
+        section.finish();
+        std::transform(token.sha256.begin(), token.sha256.end(), token.sha256.begin(),
+                       [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+        if (token.name.empty()) {
+            section.bad("name", "is missing or empty; write the name the audit log shall show");
+        } else if (!names.insert(token.name).second) {
+            section.bad("name", "\"" + token.name + "\" is there twice; give each token its own");
+        }
+        if (token.sha256.size() != 64 ||
+            token.sha256.find_first_not_of("0123456789abcdef") != std::string::npos) {
+            section.bad("sha256",
+                        "is not 64 hexadecimal digits; write the output of: "
+                        "printf %s \"$TOKEN\" | sha256sum");
+        }
+        if (!section.has("role")) {
+            section.bad("role", "is missing; write viewer, operator or admin");
+        }
+        tokens.push_back(std::move(token));
+    });
+}
+
+void read_admin(Section section, Config::Admin& out) {
+    section.text("host", out.host);
+    section.integer("port", out.port, 0);
+    section.path("port_file", out.port_file);
+    section.strings("allowed_hosts", out.allowed_hosts);
+    read_tokens(section, out.tokens);
+    section.finish();
+    if (out.host.empty()) {
+        section.bad("host", "is empty; write an address such as 127.0.0.1");
+    } else if (out.tokens.empty() && !is_loopback_host(out.host)) {
+        section.bad("host", "is \"" + out.host +
+                                "\", which others can reach, and there are no tokens; add an "
+                                "[[admin.tokens]], or listen on 127.0.0.1");
+    }
+    for (const auto& name : out.allowed_hosts) {
+        if (name.empty() || name.find_first_of(":/* ") != std::string::npos) {
+            section.bad("allowed_hosts", "has \"" + name +
+                                             "\" in it; write a bare host name, without scheme, "
+                                             "port or wildcard");
+        }
+    }
+}
+
+void read_process(Section& root, Config& config) {
+    Section limits = root.section("limits");
+    limits.integer("max_clients", config.limits.max_clients, 1, 1'000'000);
+    limits.milliseconds("login_timeout_ms", config.limits.login_timeout, 10, one_day_ms);
+    // PostgreSQL itself refuses messages of 1 GB and more.
+    limits.integer("max_message_bytes", config.limits.max_message_bytes, 65'536, 1LL << 30U);
+    limits.finish();
+
+    Section proxy = root.section("proxy");
+    proxy.integer("threads", config.threads, 0, 1024);
+    proxy.finish();
+
+    Section log = root.section("log");
+    log.word("level", config.log.level, {"trace", "debug", "info", "warn", "error"});
+    log.word("format", config.log.format, {"text", "json"});
+    log.finish();
+}
+
+bool same_database(const Endpoint& a, const Endpoint& b) {
+    const auto host = [](const Endpoint& e) {
+        return is_loopback_host(e.host) ? std::string("localhost") : e.host;
+    };
+    return host(a) == host(b) && a.port == b.port && a.database == b.database;
+}
+
+Config read(const toml::table* document, Problems& problems) {
+    Config config;
+    Section root(problems, document, "");
+    read_listen(root.section("listen"), config.listen);
+    read_migration(root.section("migration"), config.migration);
+    read_endpoint(root.section("source"), config.source);
+    read_endpoint(root.section("target"), config.target);
+    read_users(root, config.users);
+
+    Section state = root.section("state");
+    state.path("directory", config.state_directory);
+    state.finish();
+    if (config.state_directory.empty()) {
+        state.bad("directory",
+                  "is missing or empty; write a directory on a durable disk that only Banyan uses");
+    }
+    Section journal = root.section("journal");
+    journal.word("durability", config.durability, {"process", "power"});
+    journal.finish();
+
+    read_mirror(root.section("mirror"), config.mirror);
+    read_sync(root, config);
+    read_admin(root.section("admin"), config.admin);
+    read_process(root, config);
+    root.finish();
+
+    if (!config.source.host.empty() && same_database(config.source, config.target)) {
+        root.bad("target", "is the same database as [source]; write where the new one is");
+    }
+    if (config.listen.port != 0 && config.listen.port == config.admin.port &&
+        config.listen.host == config.admin.host) {
+        root.section("admin").bad("port", "is the same as listen.port; write another");
+    }
+    if (config.migration.database.empty()) {
+        config.migration.database = config.source.database;
+    }
+    return config;
+}
+
+}  // namespace
+
+bool is_loopback_host(std::string_view host) {
+    return host == "localhost" || host == "::1" || host == "[::1]" ||
+           (host.starts_with("127.") &&
+            host.find_first_not_of("0123456789.") == std::string_view::npos);
+}
+
+const UserLogin* Config::user(const std::string& name) const {
+    const auto found = std::find_if(users.begin(), users.end(),
+                                    [&](const UserLogin& user) { return user.name == name; });
+    return found == users.end() ? nullptr : &*found;
+}
+
+std::vector<std::string> config_keys() {
+    Problems problems("", true);
+    read(nullptr, problems);
+    return std::move(problems).keys();
+}
+
+Result<Config> parse_config(std::string_view text, const std::filesystem::path& file) {
+    Problems problems(file);
+    try {
+        const toml::table document = toml::parse(text, file.string());
+        Config config = read(&document, problems);
+        if (!problems.empty()) {
+            return Error{problems.text(), {}};
+        }
+        config.file = file;
+        return config;
+    } catch (const toml::parse_error& error) {
+        const auto& begin = error.source().begin;
+        return Error{file.string() + ":" + std::to_string(begin.line) + ":" +
+                         std::to_string(begin.column) +
+                         ": not valid TOML: " + std::string(error.description()),
+                     {}};
+    }
+}
+
+Result<Config> load_config(const std::filesystem::path& file) {
+    std::error_code ignored;
+    if (std::filesystem::is_directory(file, ignored)) {
+        return Error{file.string() + ": is a directory; name the configuration file", {}};
+    }
+    std::ifstream in(file, std::ios::binary);
+    if (!in) {
+        return Error{file.string() +
+                         ": cannot be read; check that it exists and its permissions "
+                         "(see deploy/banyan.example.toml for a start)",
+                     {}};
+    }
+    if (const auto size = std::filesystem::file_size(file, ignored);
+        !ignored && size > largest_file_bytes) {
+        return Error{file.string() + ": is larger than 1 MB; this is not a configuration file", {}};
+    }
+    std::ostringstream text;
+    text << in.rdbuf();
+    return parse_config(text.str(), file);
+}
+
+}  // namespace banyan::router

@@ -1,0 +1,66 @@
+// Control's inside: the parts, and what several of its source files need.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "router/migration/active.hpp"
+#include "router/migration/control.hpp"
+#include "router/migration/core.hpp"
+#include "router/migration/facts.hpp"
+#include "router/migration/probe.hpp"
+#include "router/migration/verifier.hpp"
+#include "router/migration/workers.hpp"
+#include "router/shadow/recheck.hpp"
+
+namespace banyan::router {
+
+class Control::Impl {
+   public:
+    Impl(const Config& config, StateDb& db, Ledger& ledger, Breaker& breaker);
+    ~Impl();
+
+    void stop();
+    /// Measures what the gates of this step need.
+    Facts measure(Phase from, Phase to);
+    /// The same with the databases' answers up to a second old, for pages that poll.
+    Facts measure_cached(Phase from, Phase to);
+    Answer<boost::json::object> create_transition(const TransitionRequest& request, const Actor& actor);
+    void audit(const Actor& actor, std::string action, std::string subject, std::string reason,
+               boost::json::value before, boost::json::value after, std::string result);
+    Refusal refuse(int status, std::string type, std::string title) const;
+    /// The transition being walked, or null.
+    std::shared_ptr<ActiveTransition> active() const;
+    std::uint64_t counter(Counter counter) const;
+
+    Core core;
+    Workers workers;
+    Verifier verifier;
+    Probe probe;
+    DiscrepancyStore discrepancies;
+    Recheck recheck;
+    /// Recheck counts since start; the gates count stored ones.
+
+   private:
+    std::pair<SideFacts, SideFacts> measure_sides();
+    Facts measure_rest(Phase from, Phase to, std::pair<SideFacts, SideFacts> sides);
+    std::optional<Refusal> check(const TransitionRequest& request) const;
+    std::shared_ptr<ActiveTransition> begin(const TransitionRequest& request, const Actor& actor);
+
+    mutable std::mutex mutex_;
+    std::shared_ptr<ActiveTransition> active_;
+    bool busy_ = false;  ///< a transition is being created or walked
+    bool stopped_ = false;
+    std::thread walk_;
+    std::mutex cache_mutex_;
+    std::chrono::steady_clock::time_point cached_at_{};
+    std::optional<std::pair<SideFacts, SideFacts>> cached_sides_;
+};
+
+/// A key's bytes as the API shows them.
+std::string hexadecimal(std::string_view bytes);
+
+}  // namespace banyan::router

@@ -1,0 +1,80 @@
+// What every part of the control plane shares: the phase in force, the directive the sessions
+// follow, the catalogue in use, and the durable stores. Thread-safe.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "router/catalog/catalog.hpp"
+#include "router/config/config.hpp"
+#include "router/migration/audit.hpp"
+#include "router/migration/breaker.hpp"
+#include "router/migration/fleet.hpp"
+#include "router/migration/store.hpp"
+#include "router/state/ledger.hpp"
+#include "router/state/state_db.hpp"
+
+namespace banyan::router {
+
+class Core {
+   public:
+    Core(const Config& config, StateDb& db, Ledger& ledger, Breaker& breaker);
+
+    const Config& config;
+    StateDb& db;
+    Ledger& ledger;
+    Breaker& breaker;
+    MigrationStore store;
+    AuditLog audit;
+    const std::int64_t started_unix_ms;
+
+    /// Called once, before anything is published.
+    void attach(Fleet& fleet);
+    Fleet* fleet() const { return fleet_.load(); }
+
+    Phase phase() const;
+    std::int64_t phase_since_unix_ms() const;
+    Directive directive() const;
+    /// The next directive: this phase, held or not. The phase must be persisted already.
+    void publish(Phase phase, bool hold);
+    /// Kept over restarts; takes effect at once.
+    void set_shadow_share(double share);
+
+    /// The catalogue of the current primary; null outside the mirroring phases and until loaded.
+    std::shared_ptr<const Catalog> catalog() const;
+    std::string catalog_error() const;
+    /// Reads both catalogues as `primary` sees them. Slow; does not install.
+    Result<std::shared_ptr<const Catalog>> read_catalog(Side primary);
+    /// Gives the catalogue to the sessions and its tables to the ledger; null: mirroring ended.
+    void install_catalog(std::shared_ptr<const Catalog> catalog);
+    /// The same if the phase still has the catalogue's primary and no flip is going on; the test and
+    /// the installation are one step.
+    bool install_catalog_if_current(std::shared_ptr<const Catalog> catalog);
+    void catalog_failed(const std::string& error);
+    /// While true, install_catalog_if_current() refuses.
+    void set_flipping(bool flipping);
+
+    const Endpoint& endpoint(Side side) const { return side == Side::source ? config.source : config.target; }
+    /// A counter's growth since the current phase was published.
+    std::uint64_t counted_in_phase(Counter counter) const;
+
+   private:
+    void install_locked(std::shared_ptr<const Catalog> catalog);
+
+    std::atomic<Fleet*> fleet_{nullptr};
+    mutable std::mutex mutex_;
+    Directive directive_;
+    std::int64_t phase_since_unix_ms_ = 0;
+    std::uint64_t matched_before_ = 0;  ///< Counter::shadow_matched when the phase began
+    // Guards the catalogue apart from mutex_: the fleet and the ledger are called under it.
+    mutable std::mutex catalog_mutex_;
+    std::shared_ptr<const Catalog> catalog_;
+    std::string catalog_error_;
+    bool flipping_ = false;
+    std::atomic<std::uint64_t> catalog_version_{0};
+};
+
+}  // namespace banyan::router

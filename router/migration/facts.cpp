@@ -1,0 +1,111 @@
+#include "router/migration/facts.hpp"
+
+#include <algorithm>
+
+namespace banyan::router {
+namespace {
+
+// Since PostgreSQL 15 the right can be granted; before, only superusers have it.
+Result<std::vector<std::string>> roles_lacking(Connection& connection, const std::vector<std::string>& roles) {
+    auto version = connection.exec("SELECT current_setting('server_version_num')");
+    if (!version) {
+        return version.error();
+    }
+    const std::string sql = version->number(0, 0) >= 150000
+                                ? "SELECT coalesce(bool_or(rolsuper OR has_parameter_privilege(oid, "
+                                  "'session_replication_role', 'SET')), false) FROM pg_roles WHERE rolname = $1"
+                                : "SELECT coalesce(bool_or(rolsuper), false) FROM pg_roles WHERE rolname = $1";
+    std::vector<std::string> lacking;
+    for (const std::string& role : roles) {
+        auto rows = connection.exec(sql, {Param::text(role)});
+        if (!rows) {
+            return rows.error();
+        }
+        if (!rows->truth(0, 0)) {
+            lacking.push_back(role);
+        }
+    }
+    return lacking;
+}
+
+Result<std::vector<std::string>> sequences_of(Connection& connection) {
+    auto rows = connection.exec(
+        "SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND n.nspname <> 'banyan' ORDER BY 1");
+    if (!rows) {
+        return rows.error();
+    }
+    std::vector<std::string> names;
+    for (int row = 0; row < rows->size(); ++row) {
+        names.push_back(rows->text(row, 0));
+    }
+    return names;
+}
+
+}  // namespace
+
+SideFacts measure_side(const Endpoint& endpoint, const std::vector<std::string>& roles) {
+    SideFacts facts;
+    facts.database = endpoint.database;
+    auto connection = Connection::open(endpoint, "banyan-gates");
+    if (!connection) {
+        facts.error = connection.error().message;
+        return facts;
+    }
+    if (auto alive = connection->exec("SELECT current_database()"); alive) {
+        facts.reachable = true;
+        facts.database = alive->text(0, 0);
+    } else {
+        facts.error = alive.error().message;
+        return facts;
+    }
+    if (auto rows = connection->exec("SELECT system_identifier FROM pg_control_system()"); rows) {
+        facts.system_identifier = rows->text(0, 0);
+    } else {
+        facts.error = rows.error().message;
+    }
+    if (auto lacking = roles_lacking(*connection, roles); lacking) {
+        facts.roles_without_replication_role = std::move(*lacking);
+    } else {
+        facts.error = lacking.error().message;
+    }
+    if (auto sequences = sequences_of(*connection); sequences) {
+        facts.sequences = std::move(*sequences);
+    } else {
+        facts.error = sequences.error().message;
+    }
+    if (auto rows = connection->exec(
+            "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int, "
+            "(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')");
+        rows) {
+        facts.max_connections = rows->number(0, 0);
+        facts.used_connections = rows->number(0, 1);
+    }
+    return facts;
+}
+
+Result<std::vector<ForeignBackend>> foreign_backends(Connection& connection, const std::vector<std::int32_t>& ours) {
+    auto rows = connection.exec(
+        "SELECT pid, coalesce(usename, ''), coalesce(application_name, ''), backend_xid IS NOT NULL, false "
+        "FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend' "
+        "AND pid <> pg_backend_pid() AND application_name NOT LIKE 'banyan-%' "
+        "UNION ALL SELECT 0, owner, gid, true, true FROM pg_prepared_xacts WHERE database = current_database()");
+    if (!rows) {
+        return rows.error();
+    }
+    std::vector<ForeignBackend> foreign;
+    for (int row = 0; row < rows->size(); ++row) {
+        ForeignBackend it;
+        it.process_id = static_cast<std::int32_t>(rows->number(row, 0));
+        it.user = rows->text(row, 1);
+        it.application = rows->text(row, 2);
+        it.writing = rows->truth(row, 3);
+        it.prepared = rows->truth(row, 4);
+        if (it.prepared || std::find(ours.begin(), ours.end(), it.process_id) == ours.end()) {
+            foreign.push_back(std::move(it));
+        }
+    }
+    return foreign;
+}
+
+}  // namespace banyan::router

@@ -1,0 +1,21 @@
+// Measures what the gates judge: questions to the two databases. Blocking; slow if one is down.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "router/migration/gates.hpp"
+#include "router/pg/connection.hpp"
+
+namespace banyan::router {
+
+/// What one side says of itself. `roles`: who must be able to act as replication there.
+SideFacts measure_side(const Endpoint& endpoint, const std::vector<std::string>& roles);
+
+/// Client backends and prepared transactions of this database that are not Banyan's: not among
+/// `ours`, and no application name that begins with "banyan-".
+Result<std::vector<ForeignBackend>> foreign_backends(Connection& connection, const std::vector<std::int32_t>& ours);
+
+}  // namespace banyan::router

@@ -1,0 +1,123 @@
+// The control plane's Prometheus samples. Label values come from code or from a bounded set.
+#include <algorithm>
+
+#include "router/migration/control_impl.hpp"
+
+namespace banyan::router {
+namespace {
+
+using Labels = std::vector<std::pair<std::string, std::string>>;
+
+class Collector {
+   public:
+    template <class Number>
+    void gauge(std::string name, Labels labels, Number value, std::string help) {
+        add(std::move(name), std::move(labels), static_cast<double>(value), false, std::move(help));
+    }
+    template <class Number>
+    void counter(std::string name, Labels labels, Number value, std::string help) {
+        add(std::move(name), std::move(labels), static_cast<double>(value), true, std::move(help));
+    }
+    std::vector<Control::Sample> take() { return std::move(samples_); }
+
+   private:
+    void add(std::string name, Labels labels, double value, bool counter, std::string help) {
+        samples_.push_back({std::move(name), std::move(labels), value, counter, std::move(help)});
+    }
+    std::vector<Control::Sample> samples_;
+};
+
+void phase_samples(Collector& out, const Core& core, bool transition) {
+    const Directive directive = core.directive();
+    for (const Phase phase :
+         {Phase::initial, Phase::dual_write, Phase::dual_read, Phase::switchover, Phase::complete}) {
+        out.gauge("phase", {{"phase", std::string(to_string(phase))}}, phase == directive.phase,
+                  "1 for the phase in force.");
+    }
+    out.gauge("hold", {}, directive.hold, "1 while sessions are held for a flip.");
+    out.gauge("transition_running", {}, transition, "1 while a transition is under way.");
+    const std::string last_flip = core.store.setting("last_flip");
+    if (!last_flip.empty()) {
+        const auto flip = boost::json::parse(last_flip);
+        out.gauge("switchover_pause_seconds", {}, flip.at("pause_microseconds").to_number<double>() / 1e6,
+                  "Longest wait of any client in the last flip.");
+    }
+    if (const Fleet* fleet = core.fleet(); fleet != nullptr) {
+        const Adoption adoption = core.fleet()->adoption();
+        out.gauge("sessions", {{"state", "adopted"}}, adoption.adopted, "Sessions by adoption of the newest directive.");
+        out.gauge("sessions", {{"state", "not_adopted"}}, adoption.sessions - std::min(adoption.adopted, adoption.sessions),
+                  "Sessions by adoption of the newest directive.");
+    }
+    out.gauge("breaker_open", {}, !core.breaker.allows(), "1 while the mirror is not tried.");
+    out.counter("breaker_opened_total", {}, core.breaker.opened_total(), "Times the breaker has opened.");
+}
+
+void ledger_samples(Collector& out, const LedgerStats& stats) {
+    out.gauge("journal_in_flight", {}, stats.in_flight, "Transactions between journal entry and end.");
+    out.gauge("journal_limbo", {}, stats.limbo, "Transactions of unknown outcome whose backend may live.");
+    out.gauge("journal_oldest_in_flight_seconds", {}, static_cast<double>(stats.oldest_in_flight.count()) / 1e3,
+              "Age of the oldest transaction in flight.");
+    out.gauge("journal_failed", {}, stats.journal_failed, "1 while journal writes fail.");
+    out.counter("journal_entries_total", {}, stats.journaled_total, "Journal entries written.");
+    out.counter("journal_batches_total", {}, stats.journal_batches_total, "Commits of the state database.");
+    out.counter("journal_errors_total", {}, stats.journal_errors_total, "Journal writes that failed.");
+    out.gauge("dirty_keys", {}, stats.dirty, "Keys that may differ and wait for repair.");
+    out.gauge("suspect_tables", {}, stats.suspect_tables, "Tables that may differ in unknown rows.");
+}
+
+}  // namespace
+
+std::vector<Control::Sample> Control::samples() {
+    Collector out;
+    const Core& core = impl_->core;
+    phase_samples(out, core, impl_->active() != nullptr);
+    ledger_samples(out, core.ledger.stats());
+    for (const Side side : {Side::source, Side::target}) {
+        const Reachability it = impl_->probe.of(side);
+        if (it.known) {
+            out.gauge("backend_up", {{"side", std::string(to_string(side))}}, it.reachable,
+                      "1 if the database answered the last probe.");
+        }
+    }
+    const RepairStatus repair = impl_->workers.repair_status();
+    out.counter("repaired_keys_total", {}, repair.repaired, "Keys repaired since mirroring began or Banyan started.");
+    out.counter("repair_requeued_total", {}, repair.requeued, "Repairs put off because the row was busy.");
+    const BackfillProgress backfill = impl_->workers.backfill_progress();
+    std::uint64_t copied = 0;
+    std::uint64_t estimated = 0;
+    for (const TableProgress& table : backfill.tables) {
+        copied += table.rows_copied;
+        estimated += table.rows_estimated;
+    }
+    out.gauge("backfill_rows_copied", {}, copied, "Rows copied by the backfill so far.");
+    out.gauge("backfill_rows_estimated", {}, estimated, "Rows there were to copy, as the planner guessed.");
+    out.gauge("backfill_rows_per_second", {}, backfill.rows_per_second, "The backfill's recent rate.");
+    out.gauge("backfill_done", {}, impl_->workers.backfill_done(), "1 once every table has been copied.");
+    if (const auto catalog = core.catalog()) {
+        std::int64_t oldest = 0;
+        std::size_t equal = 0;
+        const auto verified = impl_->verifier.verified(*catalog, impl_->workers.backfill_done_unix_ms());
+        for (const VerifiedTable& table : verified) {
+            equal += table.state == "equal" ? 1U : 0U;
+            oldest = table.state == "equal" ? std::max(oldest, unix_ms() - table.finished_unix_ms) : oldest;
+        }
+        out.gauge("verified_tables", {}, equal, "Tables verified equal since the backfill.");
+        out.gauge("captured_tables", {}, verified.size(), "Tables captured row by row.");
+        out.gauge("uncaptured_tables", {}, catalog->tables().size() - verified.size(),
+                  "Tables whose writes cannot be captured row by row.");
+        out.gauge("verification_age_seconds", {}, static_cast<double>(oldest) / 1e3,
+                  "Age of the oldest of the tables' last verifications.");
+    }
+    const RecheckStats recheck = impl_->recheck.stats();
+    const std::string help = "Shadow mismatches by the outcome of the second look.";
+    out.counter("shadow_rechecked_total", {{"outcome", "confirmed"}}, recheck.confirmed, help);
+    out.counter("shadow_rechecked_total", {{"outcome", "raced"}}, recheck.raced, help);
+    out.counter("shadow_rechecked_total", {{"outcome", "inconclusive"}}, recheck.inconclusive, help);
+    out.counter("shadow_rechecked_total", {{"outcome", "dropped"}}, recheck.dropped, help);
+    out.gauge("shadow_recheck_pending", {}, recheck.pending, "Mismatches waiting for the second look.");
+    out.gauge("discrepancies_unacknowledged", {}, impl_->discrepancies.unacknowledged(),
+              "Confirmed discrepancy groups that nobody has acknowledged.");
+    return out.take();
+}
+
+}  // namespace banyan::router

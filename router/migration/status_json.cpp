@@ -1,0 +1,313 @@
+// The read-only answers, as router/migration/README.md describes them.
+#include <algorithm>
+
+#include "router/migration/control_impl.hpp"
+
+namespace banyan::router {
+namespace {
+
+boost::json::value or_null(std::int64_t at) { return at == 0 ? boost::json::value(nullptr) : boost::json::value(at); }
+
+boost::json::object to_json(const Reachability& it) {
+    return {{"reachable", it.known ? boost::json::value(it.reachable) : boost::json::value(nullptr)},
+            {"error", it.error},
+            {"checked_unix_ms", it.checked_unix_ms}};
+}
+
+boost::json::object to_json(const TableProgress& it) {
+    return {{"name", it.name},
+            {"state", it.state},
+            {"waiting_for", it.waiting_for},
+            {"rows_copied", it.rows_copied},
+            {"rows_estimated", it.rows_estimated},
+            {"rows_per_second", it.rows_per_second},
+            {"chunks", it.chunks},
+            {"error", it.error}};
+}
+
+boost::json::object summary(const BackfillProgress& progress) {
+    std::uint64_t copied = 0;
+    std::uint64_t estimated = 0;
+    for (const TableProgress& table : progress.tables) {
+        copied += table.rows_copied;
+        estimated += table.rows_estimated;
+    }
+    const auto done = std::count_if(progress.tables.begin(), progress.tables.end(),
+                                    [](const TableProgress& it) { return it.state == "done"; });
+    return {{"state", progress.state},
+            {"throttle_reason", progress.throttle_reason},
+            {"rows_copied", copied},
+            {"rows_estimated", estimated},
+            {"rows_per_second", progress.rows_per_second},
+            {"eta_seconds", progress.eta ? boost::json::value(progress.eta->count()) : boost::json::value(nullptr)},
+            {"started_unix_ms", or_null(progress.started_unix_ms)},
+            {"finished_unix_ms", or_null(progress.finished_unix_ms)},
+            {"tables_done", done},
+            {"tables_total", progress.tables.size()}};
+}
+
+boost::json::object to_json(const DirtyKey& key, const Catalog* catalog) {
+    const auto table = catalog != nullptr ? catalog->table_by_id(key.key.table) : nullptr;
+    return {{"table", table ? table->display_name() : std::to_string(key.key.table)},
+            {"key", hexadecimal(key.key.bytes)},
+            {"generation", key.generation},
+            {"reason", key.reason},
+            {"attempts", key.attempts}};
+}
+
+boost::json::object to_json(const SessionInfo& it) {
+    return {{"id", it.id},
+            {"user", it.user},
+            {"database", it.database},
+            {"application", it.application},
+            {"client", it.client},
+            {"state", it.state},
+            {"phase", to_string(it.phase)},
+            {"mirror_ready", it.mirror_ready},
+            {"connected_unix_ms", it.connected_unix_ms},
+            {"transaction_age_ms", it.transaction_age_ms},
+            {"source_process_id", it.source_process_id},
+            {"target_process_id", it.target_process_id}};
+}
+
+boost::json::object verification_summary(const Catalog* catalog, const Verifier& verifier, std::int64_t since) {
+    std::size_t equal = 0;
+    std::size_t different = 0;
+    std::size_t total = 0;
+    if (catalog != nullptr) {
+        for (const VerifiedTable& table : verifier.verified(*catalog, since)) {
+            ++total;
+            equal += table.state == "equal" ? 1U : 0U;
+            different += table.state == "different" ? 1U : 0U;
+        }
+    }
+    const std::string running = verifier.running();
+    return {{"tables_total", total},
+            {"tables_equal", equal},
+            {"tables_different", different},
+            {"running", running.empty() ? boost::json::value(nullptr) : boost::json::value(running)}};
+}
+
+boost::json::object table_json(const Table& table, const Ledger& ledger, const BackfillProgress& backfill,
+                               const std::map<TableId, boost::json::object>& verified) {
+    boost::json::array key;
+    for (const std::size_t column : table.key) {
+        key.push_back(boost::json::string(table.columns.at(column).name));
+    }
+    boost::json::object json{{"name", table.display_name()},
+                             {"id", table.id},
+                             {"captured", table.captured()},
+                             {"reason", table.not_captured_because},
+                             {"key", std::move(key)},
+                             {"columns", table.columns.size()},
+                             {"suspect", nullptr},
+                             {"dirty", ledger.dirty_count(table.id)},
+                             {"backfill", nullptr},
+                             {"verification", nullptr}};
+    if (const auto suspect = ledger.suspect(table.id)) {
+        json["suspect"] = {{"reason", suspect->reason}, {"since_unix_ms", suspect->since_unix_ms}};
+    }
+    for (const TableProgress& it : backfill.tables) {
+        if (it.table == table.id) {
+            json["backfill"] = to_json(it);
+        }
+    }
+    if (const auto it = verified.find(table.id); it != verified.end()) {
+        json["verification"] = it->second;
+    }
+    return json;
+}
+
+}  // namespace
+
+std::string hexadecimal(std::string_view bytes) {
+    constexpr std::string_view digits = "0123456789abcdef";
+    std::string text;
+    for (const char c : bytes) {
+        const auto byte = static_cast<unsigned char>(c);
+        text += digits[byte >> 4U];
+        text += digits[byte & 15U];
+    }
+    return text;
+}
+
+boost::json::object Control::status() {
+    Core& core = impl_->core;
+    const Directive directive = core.directive();
+    const Phase phase = directive.phase;
+    const auto catalog = core.catalog();
+    const auto active = impl_->active();
+    const Adoption adoption = core.fleet() != nullptr ? core.fleet()->adoption() : Adoption();
+    const RepairStatus repair = impl_->workers.repair_status();
+    const std::string last_flip = core.store.setting("last_flip");
+    const auto captured =
+        !catalog ? 0
+                 : std::count_if(catalog->tables().begin(), catalog->tables().end(),
+                                 [](const auto& table) { return table->captured(); });
+    return {{"version", BANYAN_VERSION},
+            {"phase", to_string(phase)},
+            {"primary", to_string(primary_of(phase))},
+            {"mirror", mirrors(phase) ? boost::json::value(to_string(mirror_of(phase))) : boost::json::value(nullptr)},
+            {"mirroring", mirrors(phase)},
+            {"epoch", directive.epoch},
+            {"hold", directive.hold},
+            {"phase_since_unix_ms", core.phase_since_unix_ms()},
+            {"started_unix_ms", core.started_unix_ms},
+            {"transition",
+             active ? boost::json::value(router::to_json(active->copy())) : boost::json::value(nullptr)},
+            {"sessions",
+             {{"total", adoption.sessions},
+              {"adopted", adoption.adopted},
+              {"without_mirror", adoption.without_mirror},
+              {"oldest_transaction_ms", adoption.oldest_transaction.count()}}},
+            {"source", to_json(impl_->probe.of(Side::source))},
+            {"target", to_json(impl_->probe.of(Side::target))},
+            {"breaker",
+             {{"state", core.breaker.allows() ? "closed" : "open"}, {"opened_total", core.breaker.opened_total()}}},
+            {"catalog",
+             {{"loaded", catalog != nullptr},
+              {"version", catalog ? catalog->version : 0},
+              {"tables", catalog ? catalog->tables().size() : 0},
+              {"captured", captured},
+              {"error", core.catalog_error()}}},
+            {"journal", journal()},
+            {"repair",
+             {{"running", repair.running},
+              {"repaired", repair.repaired},
+              {"requeued", repair.requeued},
+              {"last_error", repair.last_error}}},
+            {"backfill", summary(impl_->workers.backfill_progress())},
+            {"verification",
+             verification_summary(catalog.get(), impl_->verifier, impl_->workers.backfill_done_unix_ms())},
+            {"shadow", shadow()},
+            {"last_flip", last_flip.empty() ? boost::json::value(nullptr) : boost::json::parse(last_flip)}};
+}
+
+boost::json::array Control::tables() {
+    boost::json::array all;
+    if (const auto catalog = impl_->core.catalog()) {
+        const auto backfill = impl_->workers.backfill_progress();
+        const auto verified = impl_->verifier.results();
+        for (const auto& table : catalog->tables()) {
+            all.push_back(table_json(*table, impl_->core.ledger, backfill, verified));
+        }
+    }
+    return all;
+}
+
+std::optional<boost::json::object> Control::table(const std::string& name) {
+    const auto catalog = impl_->core.catalog();
+    if (catalog == nullptr) {
+        return std::nullopt;
+    }
+    for (const auto& table : catalog->tables()) {
+        if (table->display_name() != name) {
+            continue;
+        }
+        boost::json::object json = table_json(*table, impl_->core.ledger, impl_->workers.backfill_progress(),
+                                              impl_->verifier.results());
+        boost::json::array columns;
+        for (const Column& column : table->columns) {
+            columns.push_back({{"name", column.name},
+                               {"type", column.type_name},
+                               {"not_null", column.not_null},
+                               {"generated", column.generated},
+                               {"binary", column.binary}});
+        }
+        boost::json::array sample;
+        for (const DirtyKey& key : impl_->core.ledger.dirty_sample(1000)) {
+            if (key.key.table == table->id && sample.size() < 20) {
+                sample.push_back(to_json(key, catalog.get()));
+            }
+        }
+        json["column_list"] = std::move(columns);
+        json["dirty_sample"] = std::move(sample);
+        return json;
+    }
+    return std::nullopt;
+}
+
+boost::json::object Control::backfill() {
+    const BackfillProgress progress = impl_->workers.backfill_progress();
+    boost::json::object json = summary(progress);
+    boost::json::array tables;
+    for (const TableProgress& table : progress.tables) {
+        tables.push_back(to_json(table));
+    }
+    json["tables"] = std::move(tables);
+    return json;
+}
+
+boost::json::object Control::discrepancies() {
+    const RecheckStats stats = impl_->recheck.stats();
+    return {{"groups", impl_->discrepancies.groups(500)},
+            {"unacknowledged", impl_->discrepancies.unacknowledged()},
+            {"confirmed", stats.confirmed},
+            {"raced", stats.raced},
+            {"inconclusive", stats.inconclusive},
+            {"dropped", stats.dropped},
+            {"pending", stats.pending}};
+}
+
+boost::json::object Control::shadow() {
+    const Directive directive = impl_->core.directive();
+    const RecheckStats stats = impl_->recheck.stats();
+    return {{"share", directive.shadow_share},
+            {"active", directive.shadow},
+            {"sent", impl_->counter(Counter::shadow_sent)},
+            {"matched", impl_->counter(Counter::shadow_matched)},
+            {"matched_in_phase", impl_->core.counted_in_phase(Counter::shadow_matched)},
+            {"mismatched", impl_->counter(Counter::shadow_mismatched)},
+            {"skipped", impl_->counter(Counter::shadow_skipped)},
+            {"errors", impl_->counter(Counter::shadow_errors)},
+            {"confirmed", stats.confirmed},
+            {"unacknowledged", impl_->discrepancies.unacknowledged()},
+            {"raced", stats.raced},
+            {"inconclusive", stats.inconclusive},
+            {"dropped", stats.dropped},
+            {"pending", stats.pending},
+            {"last_inconclusive", stats.last_error},
+            {"minimum_samples", impl_->core.config.shadow.min_samples}};
+}
+
+boost::json::object Control::journal() {
+    const LedgerStats stats = impl_->core.ledger.stats();
+    const auto catalog = impl_->core.catalog();
+    boost::json::array sample;
+    for (const DirtyKey& key : impl_->core.ledger.dirty_sample(20)) {
+        sample.push_back(to_json(key, catalog.get()));
+    }
+    boost::json::array suspects;
+    for (const SuspectTable& it : impl_->core.ledger.suspects()) {
+        const auto table = catalog ? catalog->table_by_id(it.table) : nullptr;
+        suspects.push_back({{"table", table ? table->display_name() : std::to_string(it.table)},
+                            {"reason", it.reason},
+                            {"since_unix_ms", it.since_unix_ms},
+                            {"generation", it.generation}});
+    }
+    return {{"in_flight", stats.in_flight},
+            {"limbo", stats.limbo},
+            {"dirty", stats.dirty},
+            {"suspect_tables", stats.suspect_tables},
+            {"journaled_total", stats.journaled_total},
+            {"batches_total", stats.journal_batches_total},
+            {"errors_total", stats.journal_errors_total},
+            {"repaired_total", stats.repaired_total},
+            {"oldest_in_flight_ms", stats.oldest_in_flight.count()},
+            {"failed", stats.journal_failed},
+            {"durability", impl_->core.config.durability},
+            {"dirty_sample", std::move(sample)},
+            {"suspects", std::move(suspects)}};
+}
+
+boost::json::array Control::sessions() {
+    boost::json::array all;
+    if (Fleet* fleet = impl_->core.fleet()) {
+        for (const SessionInfo& session : fleet->sessions()) {
+            all.push_back(to_json(session));
+        }
+    }
+    return all;
+}
+
+}  // namespace banyan::router

@@ -1,0 +1,75 @@
+// Walks one transition: performs its plan step by step and undoes it where that is still possible.
+// One object per transition, on one thread.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "router/migration/active.hpp"
+#include "router/migration/core.hpp"
+#include "router/migration/verifier.hpp"
+#include "router/migration/watchdog.hpp"
+#include "router/migration/workers.hpp"
+
+namespace banyan::router {
+
+class Walk {
+   public:
+    Walk(Core& core, Workers& workers, Verifier& verifier, ActiveTransition& active);
+    /// The gates have been passed already. Returns when the transition has its final state, or the
+    /// process ends.
+    void run();
+
+   private:
+    struct Failure {
+        TransitionState state = TransitionState::failed;
+        std::string why;
+    };
+    using Outcome = std::optional<Failure>;  ///< nullopt: well
+
+    Outcome perform(Step step);
+    Outcome load_catalog();
+    Outcome prepare_flip();
+    Outcome settle();
+    Outcome hold();
+    Outcome drain();
+    Outcome check_writers();
+    Outcome advance();
+    Outcome prove_reverse();
+    Outcome persist();
+    Outcome publish();
+    Outcome adopt();
+    Outcome start_workers();
+    Outcome stop_workers();
+
+    /// Polls until `ready` says so; it also says what it waits for.
+    Outcome wait_until(const std::function<bool(std::string& what)>& ready, std::chrono::milliseconds interval);
+    Outcome interrupted() const;
+    bool only_forward() const { return persisted_ && forward_only_once_persisted(from_, to_); }
+    bool drained(std::string& what) const;
+    void undo(const Failure& failure);
+    void end_hold();
+    void finish(TransitionState state, const std::string& error);
+
+    Core& core_;
+    Workers& workers_;
+    Verifier& verifier_;
+    ActiveTransition& active_;
+    const Phase from_;
+    const Phase to_;
+    const std::string id_;
+    const bool override_;
+    bool persisted_ = false;
+    bool holding_ = false;
+    bool published_ = false;
+    std::shared_ptr<const Catalog> catalog_;         ///< of the new primary
+    std::shared_ptr<const Catalog> present_catalog_;  ///< in use when the new one was read
+    std::optional<Connection> primary_;       ///< the present one
+    std::optional<Connection> mirror_;
+    std::unique_ptr<Watchdog> watchdog_;      ///< after the connections: it dies before them
+};
+
+}  // namespace banyan::router

@@ -1,0 +1,277 @@
+#include "router/migration/workers.hpp"
+
+#include <spdlog/spdlog.h>
+
+#include <cstdlib>
+
+#include "router/migration/clock.hpp"
+#include "router/sync/recovery.hpp"
+
+namespace banyan::router {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto keeper_interval = 200ms;
+constexpr auto reload_debounce = 100ms;
+constexpr auto reload_retry = 1s;
+constexpr auto recovery_patience = 2s;  ///< of one attempt
+constexpr const char* done_setting = "backfill_done_unix_ms";
+
+}  // namespace
+
+Workers::Workers(Core& core) : core_(core) {
+    const std::string done = core_.store.setting(done_setting);
+    backfill_done_unix_ms_ = std::strtoll(done.c_str(), nullptr, 10);
+}
+
+Workers::~Workers() { stop(); }
+
+void Workers::start() {
+    taken_up_ = !mirrors(core_.phase());
+    if (taken_up_) {
+        core_.db.machine_crash_handled();
+    }
+    keeper_ = std::thread([this] { keep(); });
+}
+
+void Workers::stop() {
+    {
+        const std::lock_guard lock(mutex_);
+        stopping_ = true;
+    }
+    wake_.notify_all();
+    if (keeper_.joinable()) {
+        keeper_.join();
+    }
+    const std::lock_guard lock(workers_mutex_);
+    if (backfill_) {
+        backfill_->stop();
+    }
+    if (repair_) {
+        repair_->stop();
+    }
+}
+
+void Workers::request_reload() {
+    {
+        const std::lock_guard lock(mutex_);
+        reload_ = true;
+    }
+    wake_.notify_all();
+}
+
+void Workers::keep() {
+    std::unique_lock lock(mutex_);
+    while (!stopping_) {
+        wake_.wait_for(lock, keeper_interval, [this] { return stopping_ || reload_; });
+        if (stopping_) {
+            return;
+        }
+        const bool reload = std::exchange(reload_, false);
+        const bool missing = mirrors(core_.phase()) && core_.catalog() == nullptr;
+        if ((reload || missing) && mirrors(core_.phase())) {
+            // DDL comes in bursts.
+            wake_.wait_for(lock, reload_debounce, [this] { return stopping_; });
+            reload_ = false;
+            lock.unlock();
+            load_catalog_again();
+            lock.lock();
+        }
+        if (!taken_up_ && core_.catalog() != nullptr) {
+            lock.unlock();
+            take_up_mirroring();
+            lock.lock();
+        }
+        lock.unlock();
+        note_backfill();
+        lock.lock();
+    }
+}
+
+void Workers::load_catalog_again() {
+    const Side primary = primary_of(core_.phase());
+    auto catalog = core_.read_catalog(primary);
+    if (catalog) {
+        core_.install_catalog_if_current(std::move(*catalog));
+        return;
+    }
+    core_.catalog_failed(catalog.error().message);
+    spdlog::warn("the catalogue could not be loaded: {}", catalog.error().message);
+    std::unique_lock lock(mutex_);
+    wake_.wait_for(lock, reload_retry, [this] { return stopping_; });
+    reload_ = true;
+}
+
+// R15: what the dead process's backends were doing must have ended before repair reads a row.
+Result<void> Workers::wait_for_orphans() {
+    for (const Side side : {Side::source, Side::target}) {
+        auto connection = Connection::open(core_.endpoint(side), "banyan-recovery");
+        if (!connection) {
+            return connection.error();
+        }
+        BANYAN_TRY(wait_for_older_transactions(*connection, recovery_patience));
+    }
+    return {};
+}
+
+void Workers::take_up_mirroring() {
+    auto recovered = wait_for_orphans();
+    {
+        const std::lock_guard lock(workers_mutex_);
+        recovery_error_ = recovered ? "" : "repair waits for recovery: " + recovered.error().message;
+    }
+    if (!recovered) {
+        spdlog::warn("repair cannot start yet: {}", recovered.error().message);
+        return;  // the keeper comes back
+    }
+    {
+        const std::lock_guard lock(mutex_);
+        if (std::exchange(taken_up_, true)) {
+            return;  // a transition has ended mirroring meanwhile
+        }
+    }
+    if (core_.db.machine_crashed()) {
+        std::vector<SuspectMark> marks;
+        for (const auto& table : core_.catalog()->tables()) {
+            marks.push_back({table->id, "machine_crash"});
+        }
+        core_.ledger.mark_suspect(marks);
+        core_.db.machine_crash_handled();
+    }
+    start_workers(backfill_done_unix_ms_ == 0);
+}
+
+std::unique_ptr<Backfill> Workers::make_backfill() {
+    return std::make_unique<Backfill>(
+        BackfillContext{core_.config, core_.ledger, core_.breaker, [this]() -> std::shared_ptr<const Catalog> {
+                            auto catalog = core_.catalog();
+                            return catalog != nullptr && catalog->side == Side::source ? catalog : nullptr;
+                        }});
+}
+
+void Workers::start_workers(bool with_backfill) {
+    const std::lock_guard lock(workers_mutex_);
+    repair_ = std::make_shared<Repair>(RepairContext{core_.config, core_.ledger, core_.breaker,
+                                                     [this] { return core_.phase(); },
+                                                     [this] { return core_.catalog(); }});
+    repair_->start();
+    if (with_backfill) {
+        backfill_ = make_backfill();
+        backfill_->start();
+    }
+}
+
+Result<void> Workers::forget_backfill() {
+    backfill_done_unix_ms_ = 0;
+    if (!core_.store.set_setting(done_setting, "0")) {
+        return Error{"the state database cannot be written", ""};
+    }
+    return make_backfill()->reset();
+}
+
+void Workers::begin_mirroring() {
+    start_workers(true);
+    const std::lock_guard lock(mutex_);
+    taken_up_ = true;
+}
+
+Result<void> Workers::end_mirroring() {
+    std::shared_ptr<Repair> repair;
+    std::shared_ptr<Backfill> backfill;
+    {
+        const std::lock_guard lock(workers_mutex_);
+        repair = std::move(repair_);
+        backfill = std::move(backfill_);
+    }
+    if (repair) {
+        repair->stop();
+    }
+    if (backfill) {
+        backfill->stop();
+    }
+    {
+        const std::lock_guard lock(mutex_);
+        taken_up_ = true;  // nothing is left to take up
+    }
+    core_.install_catalog(nullptr);
+    core_.ledger.forget_all();
+    backfill_done_unix_ms_ = 0;
+    core_.store.set_setting(done_setting, "0");
+    return backfill ? backfill->reset() : make_backfill()->reset();
+}
+
+void Workers::pause_repair() {
+    std::shared_ptr<Repair> repair;
+    {
+        const std::lock_guard lock(workers_mutex_);
+        repair = repair_;
+    }
+    if (repair) {
+        repair->pause();
+    }
+}
+
+void Workers::resume_repair() {
+    const std::lock_guard lock(workers_mutex_);
+    if (repair_) {
+        repair_->resume();
+    }
+}
+
+RepairStatus Workers::repair_status() const {
+    const std::lock_guard lock(workers_mutex_);
+    RepairStatus status;
+    status.last_error = recovery_error_;
+    if (repair_) {
+        status = {true, repair_->repaired(), repair_->requeued(), repair_->last_error()};
+    }
+    return status;
+}
+
+void Workers::note_backfill() {
+    std::int64_t at = 0;
+    {
+        const std::lock_guard lock(workers_mutex_);
+        if (backfill_done_unix_ms_ != 0 || !backfill_ || !backfill_->done()) {
+            return;
+        }
+        at = backfill_->progress().finished_unix_ms;
+    }
+    at = at != 0 ? at : unix_ms();
+    if (core_.store.set_setting(done_setting, std::to_string(at))) {
+        backfill_done_unix_ms_ = at;
+    }
+}
+
+bool Workers::backfill_done() const { return backfill_done_unix_ms_ != 0; }
+
+std::int64_t Workers::backfill_done_unix_ms() const { return backfill_done_unix_ms_; }
+
+BackfillProgress Workers::backfill_progress() const {
+    const std::lock_guard lock(workers_mutex_);
+    if (backfill_) {
+        return backfill_->progress();
+    }
+    BackfillProgress progress;
+    progress.state = backfill_done_unix_ms_ != 0 ? "done" : "idle";
+    progress.finished_unix_ms = backfill_done_unix_ms_;
+    return progress;
+}
+
+bool Workers::backfill_action(const std::string& action) {
+    const std::lock_guard lock(workers_mutex_);
+    if (!backfill_) {
+        return false;
+    }
+    if (action == "start") {
+        backfill_->start();
+    } else if (action == "pause") {
+        backfill_->pause();
+    } else {
+        backfill_->resume();
+    }
+    return true;
+}
+
+}  // namespace banyan::router

@@ -1,0 +1,77 @@
+// The workers that live as long as mirroring does: repair, backfill, and the keeper thread, which
+// loads the catalogue (again), takes mirroring up after a restart, and notes the backfill's end.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "router/migration/core.hpp"
+#include "router/sync/backfill.hpp"
+#include "router/sync/repair.hpp"
+
+namespace banyan::router {
+
+struct RepairStatus {
+    bool running = false;
+    std::uint64_t repaired = 0;
+    std::uint64_t requeued = 0;
+    std::string last_error;
+};
+
+class Workers {
+   public:
+    explicit Workers(Core& core);
+    ~Workers();
+    /// Starts the keeper. In a mirroring phase it takes mirroring up where the last process left it.
+    void start();
+    void stop();
+
+    /// Before mirroring begins: progress of an earlier attempt would leave rows out.
+    Result<void> forget_backfill();
+    /// Mirroring has begun, every session takes part.
+    void begin_mirroring();
+    /// Mirroring has ended, no session takes part. Everything it knew is forgotten. An Error says what
+    /// is left behind on the mirror.
+    Result<void> end_mirroring();
+
+    void request_reload();
+    void pause_repair();
+    void resume_repair();
+    RepairStatus repair_status() const;
+
+    bool backfill_done() const;
+    /// When the backfill ended; 0 if it has not.
+    std::int64_t backfill_done_unix_ms() const;
+    BackfillProgress backfill_progress() const;
+    /// "start", "pause" or "resume"; false if nothing is being mirrored.
+    bool backfill_action(const std::string& action);
+
+   private:
+    void keep();
+    void load_catalog_again();
+    void take_up_mirroring();
+    Result<void> wait_for_orphans();
+    void start_workers(bool with_backfill);
+    void note_backfill();
+    std::unique_ptr<Backfill> make_backfill();
+
+    Core& core_;
+    mutable std::mutex mutex_;  ///< of the thread's flags
+    std::condition_variable wake_;
+    bool stopping_ = false;
+    bool reload_ = false;
+    bool taken_up_ = false;
+    std::atomic<std::int64_t> backfill_done_unix_ms_{0};
+    std::thread keeper_;
+
+    mutable std::mutex workers_mutex_;
+    std::string recovery_error_;
+    std::shared_ptr<Repair> repair_;
+    std::shared_ptr<Backfill> backfill_;
+};
+
+}  // namespace banyan::router

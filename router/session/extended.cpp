@@ -1,0 +1,471 @@
+// The extended query protocol in the mirroring phases: what is sent in place of the client's Parse,
+// Bind, Describe and Execute, and how the answers are made to look untouched.
+
+#include <set>
+
+#include "router/session/session_machine.hpp"
+
+namespace banyan::router {
+
+RouteContext SessionMachine::route_context(const std::shared_ptr<const Catalog>& catalog) const {
+    return {catalog.get(), &search_path_, &temporary_tables_, &role_};
+}
+
+// Decisions hold for one catalogue version and one state of the session's settings.
+void SessionMachine::decide(Prepared& prepared) {
+    const auto catalog = port_.catalog();
+    const auto version = catalog ? catalog->version : 0;
+    if (version != decided_catalog_version_) {
+        decided_catalog_version_ = version;
+        ++decision_generation_;
+    }
+    if (prepared.decided_generation == decision_generation_) {
+        return;
+    }
+    if (!prepared.parsed) {
+        prepared.parsed = port_.parse(prepared.sql);
+    }
+    const auto& parsed = *prepared.parsed;
+    if (!parsed.parsed) {
+        prepared.decision = decide_unparsed();
+    } else if (parsed.statements.size() == 1) {
+        prepared.decision =
+            router::decide(parsed, parsed.statements.front(), route_context(catalog));
+    } else {
+        prepared.decision = Decision{};  // empty, or refused by the server
+        prepared.decision.shadow_skip = "not_select";
+    }
+    prepared.decided_generation = decision_generation_;
+}
+
+bool SessionMachine::client_returning(const Prepared& prepared) const {
+    return prepared.decision.capture && prepared.decision.capture->client_returning;
+}
+
+void SessionMachine::on_parse(std::string_view body, std::string_view whole) {
+    const auto parse = protocol::decode_parse(body);
+    if (!parse) {
+        fail_session("08P01", "malformed Parse message");
+        return;
+    }
+    const std::string name(parse->statement);
+    auto prepared = std::make_shared<Prepared>();
+    prepared->sql = parse->query;
+    prepared->types = parse->parameter_types;
+    decide(*prepared);
+    const auto previous = statements_.find(name);
+    const PreparedPtr replaced = previous == statements_.end() ? nullptr : previous->second;
+    statements_[name] = prepared;
+    const bool captured = prepared->decision.route == Route::capture;
+    prepared->form = captured ? Prepared::Form::captured : Prepared::Form::plain;
+    prepared->form_generation = decision_generation_;
+    // If the server refuses, a named statement of that name lives on; the unnamed one is gone.
+    auto sink = on_reply([this, name, prepared, replaced](char type, std::string_view,
+                                                          std::string_view reply) {
+        to_client_.append(reply);
+        const auto now = statements_.find(name);
+        if (type != '1' && now != statements_.end() && now->second == prepared) {
+            if (replaced && !name.empty()) {
+                now->second = replaced;
+            } else {
+                statements_.erase(now);
+            }
+        }
+    });
+    if (!captured) {
+        send_primary(whole, Expect::parse, std::move(sink));
+        return;
+    }
+    std::string message;
+    protocol::encode_parse(message, name, prepared->decision.capture->sql, prepared->types);
+    send_primary(message, Expect::parse, std::move(sink));
+    if (client_returning(*prepared) || !prepared->decision.capture->before.empty()) {
+        describe_unseen(name, prepared);
+    }
+}
+
+// Learns parameter types and the number of columns, unseen by the client.
+void SessionMachine::describe_unseen(const std::string& name, const PreparedPtr& prepared) {
+    std::string message;
+    protocol::encode_describe(message, 'S', name);
+    send_primary(message, Expect::describe_statement, column_stripper(prepared, false));
+}
+
+// Makes the statement stand on the primary in the form its decision needs.
+void SessionMachine::ensure_form(const std::string& name, const PreparedPtr& prepared) {
+    const bool captured = prepared->decision.route == Route::capture;
+    const auto form = captured ? Prepared::Form::captured : Prepared::Form::plain;
+    const bool stale = captured && prepared->form_generation != decision_generation_;
+    if (prepared->form == form && !stale) {
+        return;
+    }
+    std::string message;
+    if (prepared->form != Prepared::Form::none || name.empty()) {
+        protocol::encode_close(message, 'S', name);
+        send_primary(message, Expect::close, absorb());
+        message.clear();
+    }
+    const auto& sql = captured ? prepared->decision.capture->sql : prepared->sql;
+    protocol::encode_parse(message, name, sql, prepared->types);
+    send_primary(message, Expect::parse, absorb());
+    prepared->form = form;
+    prepared->form_generation = decision_generation_;
+    prepared->client_columns.reset();
+    prepared->described_types.reset();
+    if (captured && (client_returning(*prepared) || !prepared->decision.capture->before.empty())) {
+        describe_unseen(name, prepared);
+    }
+}
+
+// Replies to messages the client never sent; only their errors are the client's.
+ReplyHandler SessionMachine::absorb() {
+    return on_reply([this](char type, std::string_view, std::string_view reply) {
+        if (type == 'E') {
+            to_client_.append(reply);
+        }
+    });
+}
+
+ReplyHandler SessionMachine::column_stripper(const PreparedPtr& prepared, bool to_client) {
+    return on_reply([this, prepared, to_client](char type, std::string_view body,
+                                                std::string_view reply) {
+        if (type == 't') {
+            protocol::Reader reader(body);
+            std::vector<std::uint32_t> types(reader.int16());
+            for (auto& oid : types) {
+                oid = reader.int32();
+            }
+            prepared->described_types = std::move(types);
+        }
+        if (type == 'T' && prepared->decision.capture) {
+            const auto captured = prepared->decision.capture->columns.size();
+            protocol::Reader reader(body);
+            const std::size_t count = reader.int16();
+            auto stripped = protocol::strip_row_description(body, captured);
+            if (!stripped) {
+                violation("a RowDescription without the captured columns");
+                return;
+            }
+            prepared->client_columns = count - captured;
+            if (to_client) {
+                if (prepared->decision.capture->client_returning) {
+                    to_client_.append(*stripped);
+                } else {
+                    protocol::encode_no_data(to_client_);
+                }
+            }
+        } else if (to_client || type == 'E') {
+            to_client_.append(reply);
+        }
+    });
+}
+
+void SessionMachine::on_bind(std::string_view body, std::string_view whole) {
+    const auto bind = protocol::decode_bind(body);
+    if (!bind) {
+        fail_session("08P01", "malformed Bind message");
+        return;
+    }
+    const std::string name(bind->statement);
+    const auto found = statements_.find(name);
+    if (found == statements_.end()) {
+        portals_.erase(std::string(bind->portal));
+        if (name.empty()) {
+            // An unnamed statement of ours may stand there; the client's does not.
+            std::string message;
+            protocol::encode_close(message, 'S', "");
+            send_primary(message, Expect::close, absorb());
+        }
+        send_primary(whole, Expect::bind);
+        return;
+    }
+    const PreparedPtr prepared = found->second;
+    decide(*prepared);
+    ensure_form(name, prepared);
+    const bool needs_columns = client_returning(*prepared) && !prepared->client_columns;
+    if (needs_columns && bind->result_formats.size() <= 1) {
+        const std::string message(whole);
+        wait_primary();
+        then([this, message, prepared] {
+            if (!replies_.skipping()) {
+                const auto again =
+                    protocol::decode_bind(std::string_view(message).substr(protocol::header_size));
+                send_bind(*again, prepared, message);
+            }
+            return true;
+        });
+        return;
+    }
+    send_bind(*bind, prepared, whole);
+}
+
+void SessionMachine::send_bind(const protocol::Bind& bind, const PreparedPtr& prepared,
+                               std::string_view whole) {
+    Portal portal{prepared, {}};
+    const auto& decision = prepared->decision;
+    const bool needed_again =
+        (decision.capture && !decision.capture->before.empty()) ||
+        (shadow_ && shadows(phase_) && decision.route == Route::forward &&
+         decision.shadow_skip.empty());
+    if (needed_again) {
+        portal.bind = whole.substr(protocol::header_size);
+    }
+    portals_[std::string(bind.portal)] = std::move(portal);
+    if (!decision.capture) {
+        send_primary(whole, Expect::bind);
+        return;
+    }
+    protocol::Bind sent = bind;
+    std::size_t client_columns = 0;
+    if (decision.capture->client_returning) {
+        client_columns = bind.result_formats.size() > 1 ? bind.result_formats.size()
+                                                        : prepared->client_columns.value_or(0);
+    }
+    const std::uint16_t all =
+        bind.result_formats.size() == 1 ? bind.result_formats[0] : std::uint16_t{0};
+    sent.result_formats.resize(client_columns, all);
+    for (const auto column : decision.capture->columns) {
+        sent.result_formats.push_back(decision.capture->table->columns[column].binary ? 1 : 0);
+    }
+    std::string message;
+    protocol::encode_bind(message, sent);
+    send_primary(message, Expect::bind);
+}
+
+void SessionMachine::on_describe(std::string_view body, std::string_view whole) {
+    const auto named = protocol::decode_named(body);
+    if (!named) {
+        fail_session("08P01", "malformed Describe message");
+        return;
+    }
+    PreparedPtr prepared;
+    if (named->kind == 'S') {
+        const auto found = statements_.find(std::string(named->name));
+        if (found != statements_.end()) {
+            prepared = found->second;
+            ensure_form(std::string(named->name), prepared);
+        }
+    } else {
+        const auto found = portals_.find(std::string(named->name));
+        prepared = found == portals_.end() ? nullptr : found->second.prepared;
+    }
+    const auto expect =
+        named->kind == 'S' ? Expect::describe_statement : Expect::describe_portal;
+    const bool captured = prepared && prepared->form == Prepared::Form::captured;
+    send_primary(whole, expect, captured ? column_stripper(prepared, true) : nullptr);
+}
+
+void SessionMachine::on_close(std::string_view body, std::string_view whole) {
+    const auto named = protocol::decode_named(body);
+    if (!named) {
+        fail_session("08P01", "malformed Close message");
+        return;
+    }
+    if (named->kind == 'S') {
+        statements_.erase(std::string(named->name));
+    } else {
+        portals_.erase(std::string(named->name));
+    }
+    send_primary(whole, Expect::close);
+}
+
+void SessionMachine::on_execute(std::string_view body, std::string_view whole) {
+    const auto execute = protocol::decode_execute(body);
+    if (!execute) {
+        fail_session("08P01", "malformed Execute message");
+        return;
+    }
+    port_.counters().add(Counter::queries);
+    const auto found = portals_.find(std::string(execute->portal));
+    if (found == portals_.end()) {
+        send_primary(whole, Expect::execute);
+        return;
+    }
+    const Portal portal = found->second;
+    const auto& decision = portal.prepared->decision;
+    count_route(decision);
+    if (decision.route == Route::forward && decision.shadow_skip.empty() && shadow_ &&
+        execute->max_rows == 0 && !portal.bind.empty()) {
+        const auto& parsed = *portal.prepared->parsed;
+        if (auto shadow = start_shadow(parsed, parsed.statements.front())) {
+            send_primary(whole, Expect::execute, shadow_tap(shadow));
+            shadow_extended(shadow, *portal.prepared, portal.bind);
+            return;
+        }
+    }
+    switch (decision.route) {
+        case Route::forward:
+            send_primary(whole, Expect::execute, temporary_watch(*portal.prepared));
+            break;
+        case Route::capture:
+            execute_captured(portal, std::string(execute->portal));
+            break;
+        case Route::suspect:
+            note_suspects(decision);
+            send_primary(whole, Expect::execute);  // COPY: its data comes before anything else
+            break;
+        case Route::commit: {
+            const std::string message(whole);
+            commit_barrier([this, message] {
+                send_primary(message, Expect::execute, commit_on_tag());
+                protocol::encode_flush(primary_out());
+            });
+            break;
+        }
+        default: {
+            const std::string message(whole);
+            const auto prepared = portal.prepared;
+            prepare_uncaptured(decision);
+            then([this, message, prepared] {
+                send_primary(message, Expect::execute,
+                             statement_watch(prepared->decision, prepared->parsed, 0));
+                wait_primary();
+                return true;
+            });
+        }
+    }
+}
+
+void SessionMachine::execute_captured(const Portal& portal, std::string_view name) {
+    wrote_ = true;
+    auto capture = std::make_shared<Capture>();
+    capture->plan = portal.prepared->decision.capture;
+    capture->catalog_version = decided_catalog_version_;
+    std::string message;
+    protocol::encode_execute(message, name, 0);
+    const bool measure = portal.prepared->decision.measure;
+    if (capture->plan->before.empty() && !measure && !mirror_is_coming()) {
+        send_primary(message, Expect::execute, row_stripper(capture));
+        return;
+    }
+    wait_mirror_login();
+    if (measure) {
+        take_baseline("trigger_or_cascade");
+    }
+    run_before_queries(capture, portal.prepared, portal.bind);
+    then([this, capture, message] {
+        if (!replies_.skipping()) {
+            send_primary(message, Expect::execute, row_stripper(capture));
+        }
+        return true;
+    });
+}
+
+// What RETURNING cannot show is asked before the statement runs, with its own parameters.
+void SessionMachine::run_before_queries(const std::shared_ptr<Capture>& capture,
+                                        const PreparedPtr& prepared,
+                                        const std::string& bind_body) {
+    for (std::size_t i = 0; i < capture->plan->before.size(); ++i) {
+        wait_primary();
+        then([this, capture, prepared, bind_body, i] {
+            if (replies_.skipping()) {
+                return true;
+            }
+            const BeforeQuery& query = capture->plan->before[i];
+            std::string message;
+            protocol::encode_parse(
+                message, "banyan_before", query.sql,
+                prepared ? prepared->described_types.value_or(prepared->types)
+                         : std::vector<std::uint32_t>{});
+            send_primary(message, Expect::parse, absorb());
+            protocol::Bind bind;
+            if (!bind_body.empty()) {
+                bind = protocol::decode_bind(bind_body).value_or(protocol::Bind{});
+            }
+            bind.portal = "banyan_before";
+            bind.statement = "banyan_before";
+            bind.result_formats = {1};
+            message.clear();
+            protocol::encode_bind(message, bind);
+            send_primary(message, Expect::bind, absorb());
+            message.clear();
+            protocol::encode_execute(message, "banyan_before");
+            send_primary(message, Expect::execute, before_rows(capture, i));
+            for (const char kind : {'P', 'S'}) {
+                message.clear();
+                protocol::encode_close(message, kind, "banyan_before");
+                send_primary(message, Expect::close, absorb());
+            }
+            wait_primary();
+            return true;
+        });
+    }
+}
+
+ReplyHandler SessionMachine::before_rows(const std::shared_ptr<Capture>& capture, std::size_t i) {
+    auto seen = std::make_shared<std::set<std::string>>();
+    return on_reply([this, capture, i, seen](char type, std::string_view body,
+                                             std::string_view reply) {
+        const BeforeQuery& query = capture->plan->before[i];
+        if (type == 'D') {
+            std::vector<std::optional<std::string_view>> columns;
+            protocol::decode_data_row(body, columns);
+            RowKey key{query.table->id, {}};
+            for (const auto& column : columns) {
+                append_key_column(key.bytes, column.value_or(std::string_view{}));
+            }
+            if (!seen->insert(key.bytes).second) {
+                return;
+            }
+            if (query.own_rows && !query.erases) {
+                return;
+            }
+            txn_.writes.push_back({key, query.erases, !query.erases});
+            if (query.erases && mirror_usable()) {
+                begin_mirror();
+                mirror_.erase(*query.table, capture->catalog_version, txn_.writes.back().key.bytes,
+                              txn_.writes.size() - 1, mirror_out());
+            }
+            if (!query.own_rows) {
+                ++txn_.captured_rows[query.table->id];
+            }
+        } else if (type == 'C') {
+            mirror_.end_group(mirror_out());
+            if (query.own_rows) {
+                capture->expected_rows = seen->size();
+            }
+        } else if (type == 'E') {
+            to_client_.append(reply);
+        }
+    });
+}
+
+// The answer of a captured statement: the client's columns go on, the others become row images.
+ReplyHandler SessionMachine::row_stripper(std::shared_ptr<Capture> capture) {
+    return on_reply([this, capture = std::move(capture)](char type, std::string_view body,
+                                                         std::string_view reply) {
+        if (type == 'D') {
+            if (!protocol::split_data_row(body, capture->plan->columns.size(), capture->split)) {
+                violation("a DataRow without the captured columns");
+                return;
+            }
+            apply_row(*capture, capture->split);
+            if (capture->plan->client_returning) {
+                protocol::Message(to_client_, 'D')
+                    .int16(capture->split.kept_count)
+                    .bytes(capture->split.kept);
+            }
+            return;
+        }
+        if (type == 'C') {
+            capture_done(*capture);
+        }
+        to_client_.append(reply);
+    });
+}
+
+void SessionMachine::on_sync(std::string_view whole) {
+    const bool may_commit = !in_block_ && !replies_.skipping() &&
+                            (wrote_ || txn_.has_work() || txn_.measured || mirror_.in_transaction());
+    if (!may_commit) {
+        send_primary(whole, Expect::sync);
+        return;
+    }
+    commit_barrier([this] {
+        std::string message;
+        protocol::encode_sync(message);
+        send_primary(message, Expect::sync, commit_on_ready());
+    });
+}
+
+}  // namespace banyan::router

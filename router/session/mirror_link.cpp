@@ -1,0 +1,290 @@
+#include "router/session/mirror_link.hpp"
+
+#include <utility>
+
+#include "protocol/messages.hpp"
+
+namespace banyan::router {
+namespace {
+
+constexpr std::size_t not_a_delete = static_cast<std::size_t>(-1);
+
+std::string error_text(std::string_view body) {
+    const auto fields = protocol::decode_error(body);
+    return std::string(protocol::error_field(fields, 'C')) + ": " +
+           std::string(protocol::error_field(fields, 'M'));
+}
+
+}  // namespace
+
+void MirrorLink::connected(const protocol::Startup& startup, std::string user, std::string password,
+                           std::string nonce, std::string& out) {
+    login_.emplace(std::move(user), std::move(password), std::move(nonce));
+    state_ = State::login;
+    protocol::encode_startup(out, startup);
+}
+
+void MirrorLink::adopt(std::uint32_t process_id, std::uint32_t secret_key) {
+    reset();
+    process_id_ = process_id;
+    secret_key_ = secret_key;
+    state_ = State::ready;
+}
+
+std::vector<std::uint64_t> MirrorLink::reset() {
+    std::vector<std::uint64_t> lost;
+    for (auto& group : groups_) {
+        if (group.kind == Kind::commit) {
+            lost.push_back(group.txn);
+        }
+        if (group.reader) {
+            group.reader(0, {});
+        }
+    }
+    groups_.clear();
+    prepared_.clear();
+    login_.reset();
+    state_ = State::down;
+    shadows_ = 0;
+    group_open_ = false;
+    in_transaction_ = false;
+    failed_ = false;
+    return lost;
+}
+
+std::optional<std::string> MirrorLink::on_message(char type, std::string_view body,
+                                                  std::string& out) {
+    if (state_ == State::login) {
+        switch (login_->on_message(type, body, out)) {
+            case protocol::Login::State::working:
+                return std::nullopt;
+            case protocol::Login::State::failed:
+                return "mirror login failed: " + login_->error();
+            case protocol::Login::State::ready:
+                process_id_ = login_->process_id();
+                secret_key_ = login_->secret_key();
+                login_.reset();
+                state_ = State::ready;
+                send_query(Kind::setup, setup_, out);
+                return std::nullopt;
+        }
+    }
+    if (type == 'N' || type == 'S' || type == 'A') {
+        return std::nullopt;
+    }
+    if (groups_.empty()) {
+        return type == 'E' ? "the mirror ended the connection: " + error_text(body)
+                           : std::string("unexpected message '") + type + "' from the mirror";
+    }
+    if (type == 'Z') {
+        return finish_group();
+    }
+    on_group_message(type, body);
+    return std::nullopt;
+}
+
+void MirrorLink::on_group_message(char type, std::string_view body) {
+    Group& group = groups_.front();
+    switch (type) {
+        case '1':
+            if (!group.prepares.empty()) {
+                group.prepares.erase(group.prepares.begin());
+            }
+            break;
+        case 'C':
+            if (group.kind == Kind::apply && group.answered < group.executes.size()) {
+                const auto write = group.executes[group.answered++];
+                if (write != not_a_delete && events_.zero_rows &&
+                    protocol::rows_of_tag(body.substr(0, body.find('\0'))) == 0) {
+                    events_.zero_rows(write);
+                }
+            }
+            group.tag = body.substr(0, body.find('\0'));
+            break;
+        case 'E':
+            group.error = true;
+            group.message = error_text(body);
+            for (const auto& name : group.prepares) {
+                prepared_.erase(name);
+            }
+            group.prepares.clear();
+            break;
+        default:
+            break;
+    }
+    if (group.reader) {
+        group.reader(type, body);
+    }
+}
+
+std::optional<std::string> MirrorLink::finish_group() {
+    Group group = std::move(groups_.front());
+    groups_.pop_front();
+    switch (group.kind) {
+        case Kind::setup:
+            if (group.error) {
+                return "the mirror refused Banyan's session settings: " + group.message;
+            }
+            events_.ready();
+            break;
+        case Kind::begin:
+        case Kind::apply:
+        case Kind::statement:
+            if (group.error) {
+                fail(group.message);
+            }
+            break;
+        case Kind::commit:
+            // COMMIT of a failed transaction answers ROLLBACK.
+            events_.committed(group.txn, !group.error && group.tag == "COMMIT");
+            break;
+        case Kind::shadow:
+            --shadows_;
+            if (group.reader) {
+                group.reader('Z', {});
+            }
+            break;
+        case Kind::rollback:
+        case Kind::query:
+            break;
+    }
+    return std::nullopt;
+}
+
+void MirrorLink::fail(const std::string& why) {
+    // The transaction the group belonged to may have been given up already.
+    if (in_transaction_ && !failed_) {
+        failed_ = true;
+        events_.failed(why);
+    }
+}
+
+void MirrorLink::send_query(Kind kind, std::string_view sql, std::string& out) {
+    end_group(out);
+    protocol::encode_query(out, sql);
+    Group group;
+    group.kind = kind;
+    groups_.push_back(std::move(group));
+}
+
+void MirrorLink::begin(const std::vector<std::string>& savepoints, std::string& out) {
+    std::string sql = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+    for (const auto& savepoint : savepoints) {
+        sql += "; SAVEPOINT " + quote_identifier(savepoint);
+    }
+    in_transaction_ = true;
+    failed_ = false;
+    send_query(Kind::begin, sql, out);
+}
+
+MirrorLink::Group& MirrorLink::open_group() {
+    if (!group_open_) {
+        groups_.emplace_back();
+        group_open_ = true;
+    }
+    return groups_.back();
+}
+
+void MirrorLink::prepare(const std::string& name, const std::string& sql,
+                         const std::vector<std::uint32_t>& types, Group& group, std::string& out) {
+    if (prepared_.insert(name).second) {
+        protocol::encode_parse(out, name, sql, types);
+        group.prepares.push_back(name);
+    }
+}
+
+void MirrorLink::upsert(const Table& table, std::uint64_t catalog_version,
+                        const std::vector<std::optional<std::string_view>>& values,
+                        std::string& out) {
+    Group& group = open_group();
+    const auto name =
+        "banyan_upsert_" + std::to_string(table.id) + "_" + std::to_string(catalog_version);
+    if (!prepared_.contains(name)) {
+        prepare(name, upsert_sql(table), {}, group, out);
+    }
+    protocol::Bind bind;
+    bind.statement = name;
+    for (const auto column : image_columns(table)) {
+        bind.parameter_formats.push_back(table.columns[column].binary ? 1 : 0);
+    }
+    bind.parameters = values;
+    protocol::encode_bind(out, bind);
+    protocol::encode_execute(out, "");
+    group.executes.push_back(not_a_delete);
+}
+
+void MirrorLink::erase(const Table& table, std::uint64_t catalog_version, std::string_view key,
+                       std::size_t write, std::string& out) {
+    Group& group = open_group();
+    const auto name =
+        "banyan_delete_" + std::to_string(table.id) + "_" + std::to_string(catalog_version);
+    if (!prepared_.contains(name)) {
+        prepare(name, delete_sql(table), {}, group, out);
+    }
+    protocol::Bind bind;
+    bind.statement = name;
+    bind.parameter_formats = {1};
+    for (const auto column : split_key(key)) {
+        bind.parameters.emplace_back(column);
+    }
+    protocol::encode_bind(out, bind);
+    protocol::encode_execute(out, "");
+    group.executes.push_back(write);
+}
+
+void MirrorLink::end_group(std::string& out) {
+    if (group_open_) {
+        protocol::encode_sync(out);
+        group_open_ = false;
+    }
+}
+
+void MirrorLink::statement(std::string_view sql, std::string& out) {
+    send_query(Kind::statement, sql, out);
+}
+
+void MirrorLink::commit(std::uint64_t txn, std::string& out) {
+    send_query(Kind::commit, "COMMIT", out);
+    groups_.back().txn = txn;
+    in_transaction_ = false;
+}
+
+void MirrorLink::rollback(std::string& out) {
+    send_query(Kind::rollback, "ROLLBACK", out);
+    in_transaction_ = false;
+    failed_ = false;
+}
+
+void MirrorLink::query(std::string_view sql, std::string& out) {
+    send_query(Kind::query, sql, out);
+}
+
+void MirrorLink::shadow_query(std::string_view sql, MirrorReader reader, std::string& out) {
+    send_query(Kind::shadow, sql, out);
+    groups_.back().reader = std::move(reader);
+    ++shadows_;
+}
+
+void MirrorLink::shadow_execute(const std::string& name, std::string_view sql,
+                                const std::vector<std::uint32_t>& parameter_types,
+                                const protocol::Bind& bind, MirrorReader reader,
+                                std::string& out) {
+    groups_.emplace_back();
+    Group& group = groups_.back();
+    group.kind = Kind::shadow;
+    group.reader = std::move(reader);
+    ++shadows_;
+    prepare(name, std::string(sql), parameter_types, group, out);
+    protocol::Bind mirrored = bind;
+    mirrored.portal = "";
+    mirrored.statement = name;
+    protocol::encode_bind(out, mirrored);
+    protocol::encode_execute(out, "");
+    protocol::encode_sync(out);
+}
+
+bool MirrorLink::front_is_shadow() const {
+    return !groups_.empty() && groups_.front().kind == Kind::shadow;
+}
+
+}  // namespace banyan::router

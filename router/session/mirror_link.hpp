@@ -1,0 +1,136 @@
+// One session's connection to its mirror: logs in, then carries row images, savepoints, commits and
+// shadow reads, in order, as pipelined groups that each end with a ReadyForQuery. No I/O: appends to
+// an output string and is fed the server's messages.
+//
+// Invariants: groups are answered in the order sent; a failed group inside a mirror transaction
+// fails that transaction (failed()) and nothing of it is committed; commit() is only sent for a
+// transaction that has not failed.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+#include <vector>
+
+#include "protocol/login.hpp"
+#include "router/catalog/catalog.hpp"
+#include "router/model/types.hpp"
+
+namespace banyan::router {
+
+/// Receives the messages of one shadow read or internal query on the mirror.
+using MirrorReader = std::function<void(char type, std::string_view body)>;
+
+class MirrorLink {
+   public:
+    enum class State : std::uint8_t { down, connecting, login, ready };
+
+    struct Events {
+        /// Logged in and set up.
+        std::function<void()> ready;
+        /// An apply of a delete touched no row; `write` is the index given to erase().
+        std::function<void(std::size_t write)> zero_rows;
+        /// The answer to commit(): committed or not.
+        std::function<void(std::uint64_t txn, bool committed)> committed;
+        /// The current mirror transaction failed (first failure only).
+        std::function<void(const std::string& why)> failed;
+    };
+
+    explicit MirrorLink(Events events) : events_(std::move(events)) {}
+
+    State state() const { return state_; }
+    bool ready() const { return state_ == State::ready; }
+
+    /// The connection is being opened.
+    void connecting() { state_ = State::connecting; }
+    /// The connection is open: sends the startup message.
+    void connected(const protocol::Startup& startup, std::string user, std::string password,
+                   std::string nonce, std::string& out);
+    /// Takes over a connection that is logged in and idle (after a flip).
+    void adopt(std::uint32_t process_id, std::uint32_t secret_key);
+    /// The connection is gone or given up. Unanswered commits are returned.
+    std::vector<std::uint64_t> reset();
+    /// One message. Returns an error text if the connection must be given up.
+    std::optional<std::string> on_message(char type, std::string_view body, std::string& out);
+
+    /// SQL run once after login, before anything else.
+    void set_setup(std::string sql) { setup_ = std::move(sql); }
+
+    // --- the mirror transaction (everything below appends to `out`) ---
+
+    bool in_transaction() const { return in_transaction_; }
+    bool failed() const { return failed_; }
+    void begin(const std::vector<std::string>& savepoints, std::string& out);
+    /// A full-row image: values of image_columns(table), `binary` per column.
+    void upsert(const Table& table, std::uint64_t catalog_version,
+                const std::vector<std::optional<std::string_view>>& values, std::string& out);
+    void erase(const Table& table, std::uint64_t catalog_version, std::string_view key,
+               std::size_t write, std::string& out);
+    /// Ends the current group of upserts and deletes with Sync.
+    void end_group(std::string& out);
+    /// One statement as text, inside the transaction.
+    void statement(std::string_view sql, std::string& out);
+    void commit(std::uint64_t txn, std::string& out);
+    void rollback(std::string& out);
+    /// Outside any transaction: settings and the like; failures are ignored.
+    void query(std::string_view sql, std::string& out);
+
+    // --- shadow reads, outside of a mirror transaction only ---
+
+    /// A simple Query.
+    void shadow_query(std::string_view sql, MirrorReader reader, std::string& out);
+    /// Parse (first use of `name`), Bind, Execute, Sync.
+    void shadow_execute(const std::string& name, std::string_view sql,
+                        const std::vector<std::uint32_t>& parameter_types,
+                        const protocol::Bind& bind, MirrorReader reader, std::string& out);
+
+    /// Groups sent and not answered yet.
+    std::size_t outstanding() const { return groups_.size(); }
+    std::size_t outstanding_shadows() const { return shadows_; }
+    bool front_is_shadow() const;
+    bool drained() const { return groups_.empty() && !group_open_; }
+    std::uint32_t process_id() const { return process_id_; }
+    std::uint32_t secret_key() const { return secret_key_; }
+
+   private:
+    enum class Kind : std::uint8_t { setup, begin, apply, statement, commit, rollback, query, shadow };
+    struct Group {
+        Kind kind = Kind::apply;
+        bool error = false;
+        std::uint64_t txn = 0;
+        std::vector<std::size_t> executes;  ///< per Execute: the write index of a delete, or npos
+        std::size_t answered = 0;
+        std::vector<std::string> prepares;  ///< statement names, in order, not yet confirmed
+        MirrorReader reader;
+        std::string tag;
+        std::string message;
+    };
+
+    void send_query(Kind kind, std::string_view sql, std::string& out);
+    Group& open_group();
+    void prepare(const std::string& name, const std::string& sql,
+                 const std::vector<std::uint32_t>& types, Group& group, std::string& out);
+    void on_group_message(char type, std::string_view body);
+    std::optional<std::string> finish_group();
+    void fail(const std::string& why);
+
+    Events events_;
+    State state_ = State::down;
+    std::optional<protocol::Login> login_;
+    std::string setup_;
+    std::deque<Group> groups_;
+    std::unordered_set<std::string> prepared_;
+    std::uint32_t process_id_ = 0;
+    std::uint32_t secret_key_ = 0;
+    std::size_t shadows_ = 0;
+    bool group_open_ = false;
+    bool in_transaction_ = false;
+    bool failed_ = false;
+};
+
+}  // namespace banyan::router

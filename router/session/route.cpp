@@ -1,0 +1,209 @@
+#include "router/session/route.hpp"
+
+#include <algorithm>
+#include <cctype>
+#include <utility>
+
+namespace banyan::router {
+namespace {
+
+Decision simple(Route route) {
+    Decision decision;
+    decision.route = route;
+    decision.shadow_skip = "not_select";
+    return decision;
+}
+
+Decision everything_suspect(Route route, const char* reason) {
+    Decision decision = simple(route);
+    decision.suspects.push_back({0, reason});
+    decision.reason = reason;
+    return decision;
+}
+
+bool is_temporary(const RangeName& name, const RouteContext& context) {
+    return name.schema.starts_with("pg_temp") ||
+           (name.schema.empty() && std::count(context.temporary_tables->begin(),
+                                              context.temporary_tables->end(), name.name) > 0);
+}
+
+/// The mirrored tables a statement names.
+std::vector<SuspectMark> named_tables(const Statement& statement, const RouteContext& context,
+                                      const char* reason) {
+    std::vector<SuspectMark> marks;
+    for (const auto& name : statement.tables) {
+        if (is_temporary(name, context)) {
+            continue;
+        }
+        const auto found = context.catalog->find(name, *context.search_path);
+        if (found.table) {
+            marks.push_back({found.table->id, reason});
+        }
+    }
+    return marks;
+}
+
+Decision write(const ParsedQuery& query, const Statement& statement, const RouteContext& context) {
+    if (context.catalog == nullptr) {
+        return everything_suspect(Route::guarded, "no_catalog");
+    }
+    auto planned = plan_capture(query, statement, *context.catalog, *context.search_path,
+                                *context.role, *context.temporary_tables);
+    if (auto* plan = std::get_if<CapturePlan>(&planned)) {
+        Decision decision = simple(Route::capture);
+        decision.measure = plan->table->user_triggers || !plan->table->cascades.empty();
+        decision.capture = std::make_shared<const CapturePlan>(std::move(*plan));
+        return decision;
+    }
+    const auto& refused = std::get<NotCaptured>(planned);
+    if (refused.ignorable) {
+        return simple(Route::forward);
+    }
+    Decision decision = simple(Route::guarded);
+    decision.reason = refused.reason;
+    decision.measure = true;
+    for (const auto& table : refused.tables) {
+        decision.suspects.push_back({table->id, refused.reason});
+    }
+    return decision;
+}
+
+bool mentions_cascade(const ParsedQuery& query, const Statement& statement) {
+    std::string text = query.sql.substr(statement.begin, statement.end - statement.begin);
+    std::transform(text.begin(), text.end(), text.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    return text.find("cascade") != std::string::npos;
+}
+
+Decision by_text(const ParsedQuery& query, const Statement& statement, const RouteContext& context,
+                 const char* reason) {
+    if (context.catalog == nullptr || mentions_cascade(query, statement)) {
+        return everything_suspect(Route::mirrored_text, reason);
+    }
+    const bool all_temporary =
+        !statement.tables.empty() &&
+        std::all_of(statement.tables.begin(), statement.tables.end(),
+                    [&](const RangeName& name) { return is_temporary(name, context); });
+    if (statement.temporary || all_temporary) {
+        return simple(Route::forward);
+    }
+    Decision decision = simple(Route::mirrored_text);
+    decision.suspects = named_tables(statement, context, reason);
+    decision.reason = reason;
+    return decision;
+}
+
+Decision read(const ParsedQuery& query, const Statement& statement, const RouteContext& context) {
+    Decision decision;
+    if (context.catalog == nullptr) {
+        decision.shadow_skip = "no_catalog";
+        return decision;
+    }
+    if (std::count(statement.functions.begin(), statement.functions.end(), "set_config") > 0) {
+        return simple(Route::settings);
+    }
+    if (may_write(statement, *context.catalog)) {
+        decision = simple(Route::guarded);
+        decision.measure = true;
+        decision.reason = "volatile_function";
+        return decision;
+    }
+    decision.shadow_skip = shadow_skip_reason(query, statement, *context.catalog,
+                                              *context.search_path, *context.temporary_tables);
+    return decision;
+}
+
+Decision copy_from(const Statement& statement, const RouteContext& context) {
+    if (is_temporary(statement.target, context)) {
+        return simple(Route::forward);
+    }
+    if (context.catalog == nullptr) {
+        return everything_suspect(Route::suspect, "copy");
+    }
+    const auto found = context.catalog->find(statement.target, *context.search_path);
+    if (found.relkind != 0 && !found.table) {
+        // A view with an INSTEAD OF trigger may write anywhere.
+        return found.relkind == 'v' ? everything_suspect(Route::suspect, "copy_to_view")
+                                    : simple(Route::forward);
+    }
+    if (!found.table) {
+        return everything_suspect(Route::suspect, "copy");
+    }
+    if (found.table->user_triggers) {
+        return everything_suspect(Route::suspect, "copy_with_triggers");
+    }
+    Decision decision = simple(Route::suspect);
+    decision.reason = "copy";
+    decision.suspects.push_back({found.table->id, "copy"});
+    return decision;
+}
+
+Decision measured(const char* reason) {
+    Decision decision = simple(Route::guarded);
+    decision.measure = true;
+    decision.reason = reason;
+    return decision;
+}
+
+}  // namespace
+
+Decision decide(const ParsedQuery& query, const Statement& statement, const RouteContext& context) {
+    switch (statement.kind) {
+        case StatementKind::read:
+            return read(query, statement, context);
+        case StatementKind::insert:
+        case StatementKind::update:
+        case StatementKind::erase:
+            return write(query, statement, context);
+        case StatementKind::write_opaque:
+            return context.catalog == nullptr ? everything_suspect(Route::guarded, "no_catalog")
+                                              : measured("opaque_write");
+        case StatementKind::copy_from:
+            return copy_from(statement, context);
+        case StatementKind::truncate:
+            return by_text(query, statement, context, "truncate");
+        case StatementKind::ddl: {
+            Decision decision = by_text(query, statement, context, "ddl");
+            decision.reload_catalog = decision.route == Route::mirrored_text;
+            return decision;
+        }
+        case StatementKind::call:
+            return measured("call");
+        case StatementKind::anonymous_block:
+            return measured("do");
+        case StatementKind::execute:
+            return measured("sql_execute");
+        case StatementKind::begin:
+            return simple(Route::begin);
+        case StatementKind::commit:
+            return simple(Route::commit);
+        case StatementKind::rollback:
+            return simple(Route::rollback);
+        case StatementKind::savepoint:
+            return simple(Route::savepoint);
+        case StatementKind::release:
+            return simple(Route::release);
+        case StatementKind::rollback_to:
+            return simple(Route::rollback_to);
+        case StatementKind::prepare_transaction:
+            return simple(Route::prepare_transaction);
+        case StatementKind::commit_prepared: {
+            Decision decision = everything_suspect(Route::commit_prepared, "prepared_transaction");
+            return decision;
+        }
+        case StatementKind::set:
+        case StatementKind::discard:
+            return simple(Route::settings);
+        case StatementKind::self_committing:
+        case StatementKind::rollback_prepared:
+        case StatementKind::prepare:
+        case StatementKind::deallocate:
+        case StatementKind::primary_only:
+            return simple(Route::forward);
+    }
+    return decide_unparsed();
+}
+
+Decision decide_unparsed() { return measured("unparsed"); }
+
+}  // namespace banyan::router

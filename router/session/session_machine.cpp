@@ -1,0 +1,596 @@
+#include "router/session/session_machine.hpp"
+
+#include <algorithm>
+#include <iterator>
+
+namespace banyan::router {
+namespace {
+
+// A mirror further behind than this is given up for the transaction: its keys turn dirty.
+constexpr std::size_t max_mirror_backlog = std::size_t{64} << 20U;
+constexpr std::size_t keep_capacity = 16384;
+
+void release(std::string& buffer) {
+    if (buffer.capacity() > keep_capacity) {
+        std::string().swap(buffer);
+    } else {
+        buffer.clear();
+    }
+}
+
+}  // namespace
+
+SessionMachine::SessionMachine(SessionPort& port, const Config& config, const Directive& directive)
+    : port_(port),
+      config_(config),
+      phase_(directive.phase),
+      primary_(primary_of(directive.phase)),
+      held_(directive.hold),
+      shadow_(directive.shadow),
+      shadow_share_(directive.shadow_share),
+      wanted_(directive),
+      adopted_epoch_(directive.epoch),
+      mirror_(MirrorLink::Events{
+          [this] {
+              port_.clear_deadline(Deadline::mirror_login);
+              port_.breaker().succeeded();
+          },
+          [this](std::size_t write) {
+              if (write < txn_.writes.size()) {
+                  txn_.writes[write].dirty = true;
+                  port_.counters().add(Counter::mirror_zero_row_deletes);
+              }
+          },
+          [this](std::uint64_t txn, bool committed) { on_committed_on_mirror(txn, committed); },
+          [this](const std::string& why) { mirror_lost_in_transaction(why); }}) {
+    port_.set_deadline(Deadline::login, config_.limits.login_timeout);
+}
+
+SessionMachine::~SessionMachine() = default;
+
+const char* SessionMachine::state_name() const {
+    if (stage_ != Stage::ready) {
+        return stage_ == Stage::closed || stage_ == Stage::closing ? "closing" : "login";
+    }
+    if (at_boundary()) {
+        return held_ ? "held" : "idle";
+    }
+    return replies_.empty() && steps_.empty() ? "in_transaction" : "active";
+}
+
+std::pair<std::uint32_t, std::uint32_t> SessionMachine::backend(Side side) const {
+    if (side == primary_) {
+        return primary_key_;
+    }
+    return {mirror_.process_id(), mirror_.secret_key()};
+}
+
+bool SessionMachine::busy() const { return stage_ == Stage::ready && !replies_.empty(); }
+
+bool SessionMachine::at_boundary() const {
+    return stage_ == Stage::ready && status_ == 'I' && !in_block_ && !unsynced_ &&
+           replies_.empty() && steps_.empty() && !commit_sent_ && client_stream_left_ == 0;
+}
+
+// --- the client's side ---
+
+void SessionMachine::client_bytes(std::string_view bytes) {
+    if (stage_ == Stage::closed || stage_ == Stage::closing) {
+        return;
+    }
+    port_.counters().add(Counter::bytes_from_clients, bytes.size());
+    client_in_.append(bytes);
+    pump();
+}
+
+void SessionMachine::client_closed() {
+    client_gone_ = true;
+    if (!commit_sent_) {
+        end_session();
+    }
+}
+
+void SessionMachine::release_client_input() {
+    if (client_at_ == client_in_.size()) {
+        release(client_in_);
+        client_at_ = 0;
+    } else if (client_at_ > (std::size_t{1} << 18U)) {
+        client_in_.erase(0, client_at_);
+        client_at_ = 0;
+    }
+}
+
+void SessionMachine::pump() {
+    if (pumping_) {
+        return;
+    }
+    pumping_ = true;
+    while (stage_ != Stage::closed && stage_ != Stage::closing) {
+        if (stage_ != Stage::ready) {
+            const auto before = client_at_;
+            const auto stage = stage_;
+            read_startup();
+            if (client_at_ == before && stage_ == stage) {
+                break;
+            }
+            continue;
+        }
+        if (!run_steps()) {
+            break;
+        }
+        if (client_gone_ && !commit_sent_) {
+            end_session();
+            break;
+        }
+        if (at_boundary()) {
+            if (wanted_.epoch != adopted_epoch_) {
+                begin_adoption();
+                continue;
+            }
+            if (held_) {
+                break;
+            }
+        }
+        const std::string_view waiting = std::string_view(client_in_).substr(client_at_);
+        if (client_stream_left_ > 0) {
+            const auto part = waiting.substr(0, client_stream_left_);
+            if (part.empty()) {
+                break;
+            }
+            primary_out().append(part);
+            client_stream_left_ -= part.size();
+            client_at_ += part.size();
+            continue;
+        }
+        if (waiting.size() < protocol::header_size) {
+            break;
+        }
+        const auto header =
+            protocol::read_header(waiting.data(), config_.limits.max_message_bytes);
+        if (!header) {
+            port_.counters().add(Counter::protocol_violations);
+            fail_session("08P01", "invalid message length");
+            break;
+        }
+        const bool copy_data = header->type == 'd' || header->type == 'c' ||
+                               header->type == 'f' || header->type == 'H';
+        if (commit_sent_ && !copy_data) {
+            break;  // how the transaction ended must be known first
+        }
+        const bool runs = header->type == 'Q' || header->type == 'E' || header->type == 'F';
+        if (mirrors(phase_) && runs && replies_.ready_pending() > 0) {
+            break;  // so must whether a transaction is open, before anything is added to it
+        }
+        const std::size_t size = protocol::header_size + header->body_size;
+        if (waiting.size() < size) {
+            if (header->type != 'd') {
+                break;
+            }
+            // Copy data is passed on as it comes; nothing of it is ever looked at.
+            primary_out().append(waiting);
+            client_stream_left_ = size - waiting.size();
+            client_at_ += waiting.size();
+            continue;
+        }
+        const auto whole = waiting.substr(0, size);
+        const auto body = whole.substr(protocol::header_size);
+        if (mirrors(phase_)) {
+            const bool decides = header->type == 'P' || header->type == 'Q' ||
+                                 header->type == 'B' || header->type == 'E';
+            if (decides && settings_stale_ && status_ != 'E' && !replies_.skipping()) {
+                sync_settings();
+                continue;
+            }
+            handle_client(header->type, body, whole);
+        } else {
+            handle_relay(header->type, body, whole);
+        }
+        client_at_ += size;
+        if (mirror_out().size() > max_mirror_backlog) {
+            on_mirror_lost("the mirror is too far behind", true);
+        }
+    }
+    release_client_input();
+    pumping_ = false;
+}
+
+// Steps that a step leaves run before those that stood behind it.
+bool SessionMachine::run_steps() {
+    while (!steps_.empty() && stage_ == Stage::ready) {
+        Step step = std::move(steps_.front());
+        steps_.pop_front();
+        std::deque<Step> rest;
+        rest.swap(steps_);
+        const bool done = step();
+        if (!done) {
+            steps_.push_back(std::move(step));
+        }
+        steps_.insert(steps_.end(), std::make_move_iterator(rest.begin()),
+                      std::make_move_iterator(rest.end()));
+        if (!done) {
+            return false;
+        }
+    }
+    return steps_.empty();
+}
+
+void SessionMachine::send_primary(std::string_view whole, Expect expect, ReplyHandler handler) {
+    primary_out().append(whole);
+    switch (expect) {
+        case Expect::sync:
+        case Expect::query:
+        case Expect::function_call:
+            unsynced_ = false;
+            break;
+        case Expect::copy_end:
+            break;
+        default:
+            unsynced_ = true;
+    }
+    replies_.push(expect, std::move(handler));
+}
+
+void SessionMachine::wait_primary() {
+    if (!replies_.empty() && unsynced_) {
+        protocol::encode_flush(primary_out());
+    }
+    // In copy-in mode the server answers when the client has sent its data.
+    then([this] { return replies_.empty() || replies_.copying_in(); });
+}
+
+// Plain relay: INITIAL and COMPLETE. Replies are tracked by header alone.
+void SessionMachine::handle_relay(char type, std::string_view body, std::string_view whole) {
+    switch (type) {
+        case 'Q':
+            port_.counters().add(Counter::queries);
+            relay_unnamed_.clear();
+            send_primary(whole, Expect::query);
+            break;
+        case 'P':
+            if (!body.empty() && body.front() == '\0') {
+                relay_unnamed_.assign(body);
+            }
+            send_primary(whole, Expect::parse);
+            break;
+        case 'B':
+            send_primary(whole, Expect::bind);
+            break;
+        case 'D':
+            send_primary(whole, !body.empty() && body.front() == 'S' ? Expect::describe_statement
+                                                                    : Expect::describe_portal);
+            break;
+        case 'E':
+            port_.counters().add(Counter::queries);
+            send_primary(whole, Expect::execute);
+            break;
+        case 'C':
+            send_primary(whole, Expect::close);
+            break;
+        case 'S':
+            send_primary(whole, Expect::sync);
+            break;
+        case 'F':
+            send_primary(whole, Expect::function_call);
+            break;
+        case 'c':
+        case 'f':
+            send_primary(whole, Expect::copy_end);
+            break;
+        case 'H':
+        case 'd':
+            primary_out().append(whole);
+            break;
+        case 'X':
+            end_session();
+            break;
+        default:
+            port_.counters().add(Counter::protocol_violations);
+            fail_session("08P01", std::string("invalid frontend message type ") +
+                                      std::to_string(static_cast<unsigned char>(type)));
+    }
+}
+
+void SessionMachine::handle_client(char type, std::string_view body, std::string_view whole) {
+    // After an error in the extended protocol the server ignores everything up to Sync.
+    if (replies_.skipping() && type != 'S' && type != 'X') {
+        return;
+    }
+    switch (type) {
+        case 'Q':
+            on_query(body, whole);
+            break;
+        case 'P':
+            on_parse(body, whole);
+            break;
+        case 'B':
+            on_bind(body, whole);
+            break;
+        case 'D':
+            on_describe(body, whole);
+            break;
+        case 'E':
+            on_execute(body, whole);
+            break;
+        case 'C':
+            on_close(body, whole);
+            break;
+        case 'S':
+            on_sync(whole);
+            break;
+        case 'F': {
+            // The fast-path call names its function by OID only: large objects, mostly.
+            port_.counters().add_reason("opaque", "function_call");
+            const std::string message(whole);
+            txn_.suspects.push_back({0, "function_call"});
+            if (in_block_) {
+                send_primary(message, Expect::function_call);
+            } else {
+                commit_barrier([this, message] {
+                    send_primary(message, Expect::function_call, commit_on_ready());
+                });
+            }
+            break;
+        }
+        default:
+            handle_relay(type, body, whole);
+    }
+}
+
+// --- the primary's side ---
+
+void SessionMachine::server_bytes(Side side, std::string_view bytes) {
+    if (stage_ == Stage::closed) {
+        return;
+    }
+    consume_server(side, bytes);
+    pump();
+}
+
+void SessionMachine::consume_server(Side side, std::string_view bytes) {
+    std::string& pending = server_in_[static_cast<std::size_t>(side)];
+    std::string joined;
+    if (!pending.empty()) {
+        pending.append(bytes);
+        joined.swap(pending);
+        bytes = joined;
+    }
+    while (!bytes.empty() && stage_ != Stage::closed) {
+        // The side's role may change between two messages, never within one.
+        const bool from_primary = side == primary_;
+        auto& stream_left = server_stream_left_[static_cast<std::size_t>(side)];
+        if (stream_left > 0) {
+            const auto part = bytes.substr(0, stream_left);
+            to_client_.append(part);
+            stream_left -= part.size();
+            bytes.remove_prefix(part.size());
+            continue;
+        }
+        if (bytes.size() < protocol::header_size) {
+            break;
+        }
+        const auto header = protocol::read_header(bytes.data(), std::uint64_t{1} << 30U);
+        if (!header) {
+            violation("a message with an impossible length");
+            return;
+        }
+        const std::size_t size = protocol::header_size + header->body_size;
+        if (bytes.size() < size) {
+            const bool data = header->type == 'D' || header->type == 'd';
+            if (from_primary && data && stage_ == Stage::ready && replies_.front_is_plain()) {
+                to_client_.append(bytes);
+                stream_left = size - bytes.size();
+                bytes = {};
+            }
+            break;
+        }
+        const auto whole = bytes.substr(0, size);
+        const auto body = whole.substr(protocol::header_size);
+        bytes.remove_prefix(size);
+        if (from_primary) {
+            on_primary_message(header->type, body, whole);
+        } else if (const auto error =
+                       mirror_.on_message(header->type, body, out(side))) {
+            on_mirror_lost(*error, true);
+            return;
+        }
+    }
+    pending.assign(bytes);
+    if (pending.empty()) {
+        release(pending);
+    }
+}
+
+void SessionMachine::on_primary_message(char type, std::string_view body, std::string_view whole) {
+    if (stage_ == Stage::closing) {
+        return;
+    }
+    if (stage_ != Stage::ready) {
+        on_login_message(type, body, whole);
+        return;
+    }
+    if (type == 'D' && replies_.front_is_plain()) {
+        to_client_.append(whole);  // the hot path: rows of a plain query
+        return;
+    }
+    const auto explained = replies_.explain(type);
+    if (explained.verdict == ReplyQueue::Verdict::violation) {
+        violation(std::string("an unexpected message '") + type + "'");
+        return;
+    }
+    if (type == 'E') {
+        statement_failed_ = true;
+        const auto severity = protocol::error_field(protocol::decode_error(body), 'V');
+        fatal_seen_ = fatal_seen_ || severity == "FATAL" || severity == "PANIC";
+    }
+    if (type == 'Z') {
+        on_ready_for_query(body.empty() ? 'I' : body.front());
+    }
+    if (explained.handler) {
+        explained.handler->reply(type, body, whole);
+    } else {
+        to_client_.append(whole);
+    }
+    if (type == 'Z') {
+        statement_failed_ = false;
+        if (status_ == 'I' && !commit_sent_) {
+            transaction_ended();
+        }
+    }
+}
+
+void SessionMachine::on_ready_for_query(char status) {
+    status_ = status;
+    in_block_ = status != 'I';
+    if (status == 'I') {
+        port_.counters().add(Counter::transactions);
+        if (replies_.empty() && !unsynced_) {
+            portals_.clear();
+        }
+    }
+}
+
+void SessionMachine::violation(const std::string& what) {
+    port_.counters().add(Counter::protocol_violations);
+    port_.log(4, "protocol violation: " + what + " from the " + std::string(to_string(primary_)));
+    fail_session("08P01", "the database server sent " + what,
+                 "Banyan closed the session rather than guess. See its log.");
+}
+
+void SessionMachine::fail_session(std::string_view sqlstate, std::string_view message,
+                                  std::string_view hint) {
+    if (stage_ == Stage::closed || stage_ == Stage::closing) {
+        return;
+    }
+    protocol::encode_error(to_client_, "FATAL", sqlstate, message, hint);
+    end_session();
+}
+
+// The client or the primary is gone, or must go. What the mirror was already told to commit is
+// waited for; everything else is undone.
+void SessionMachine::end_session() {
+    if (stage_ == Stage::closed || stage_ == Stage::closing) {
+        return;
+    }
+    const bool had_primary = stage_ != Stage::startup && stage_ != Stage::held_login;
+    stage_ = Stage::closing;
+    steps_.clear();
+    if (commit_txn_) {
+        if (commit_sent_) {
+            std::vector<LimboBackend> backends;
+            backends.push_back({primary_, static_cast<std::int32_t>(primary_key_.first)});
+            port_.lose(*commit_txn_, std::move(backends));
+        } else {
+            port_.finish(*commit_txn_, CommitOutcome::rolled_back);
+        }
+        commit_txn_.reset();
+        commit_sent_ = false;
+    }
+    if (mirror_.ready()) {
+        if (mirror_.in_transaction()) {
+            mirror_.rollback(mirror_out());
+        }
+        protocol::encode_terminate(mirror_out());
+    }
+    if (had_primary) {
+        if (!replies_.empty() && primary_key_.first != 0) {
+            port_.send_cancel(primary_, primary_key_.first, primary_key_.second);
+        }
+        protocol::encode_terminate(primary_out());
+        port_.close_server(primary_);
+    }
+    port_.close_client();
+    if (mirror_.ready() && !mirror_.drained()) {
+        port_.set_deadline(Deadline::mirror, mirror_timeout());
+    } else {
+        finish_session();
+    }
+}
+
+void SessionMachine::finish_session() {
+    if (stage_ == Stage::closed) {
+        return;
+    }
+    stage_ = Stage::closed;
+    const auto backend_id = static_cast<std::int32_t>(mirror_.process_id());
+    for (const auto txn : mirror_.reset()) {
+        port_.lose(txn, {{other(primary_), backend_id}});
+    }
+    port_.close_server(other(primary_));
+    port_.session_over();
+}
+
+void SessionMachine::server_lost(Side side, const std::string& why) {
+    if (stage_ == Stage::closed) {
+        return;
+    }
+    if (side != primary_) {
+        on_mirror_lost(why, true);
+        return;
+    }
+    if (stage_ == Stage::closing) {
+        return;
+    }
+    if (stage_ == Stage::connecting) {
+        fail_session("08001", "could not connect to the " + std::string(to_string(side)) +
+                                  " database: " + why);
+    } else if (fatal_seen_ || commit_sent_) {
+        end_session();  // the server said why; or the commit's outcome is unknown: say nothing
+    } else {
+        fail_session("57P01", "the connection to the database server was lost: " + why);
+    }
+}
+
+void SessionMachine::deadline(Deadline kind) {
+    switch (kind) {
+        case Deadline::login:
+            if (stage_ != Stage::ready) {
+                fail_session("08006", "the login took too long");
+            }
+            break;
+        case Deadline::mirror:
+            if (stage_ == Stage::closing) {
+                finish_session();
+            } else if (!mirror_.drained()) {
+                port_.breaker().open();
+                on_mirror_lost("the mirror did not answer in time", true);
+            }
+            break;
+        case Deadline::mirror_login:
+            if (mirror_.state() == MirrorLink::State::connecting ||
+                mirror_.state() == MirrorLink::State::login) {
+                port_.breaker().open();
+                on_mirror_lost("the mirror's login took too long", true);
+            }
+            break;
+        case Deadline::shadow_yield:
+            if (mirror_.front_is_shadow()) {
+                port_.send_cancel(other(primary_), mirror_.process_id(), mirror_.secret_key());
+            }
+            break;
+        case Deadline::catalog:
+            catalog_deadline_passed_ = true;
+            break;
+        case Deadline::count_:
+            break;
+    }
+    pump();
+}
+
+void SessionMachine::directive(const Directive& directive) {
+    wanted_ = directive;
+    if (stage_ == Stage::startup || stage_ == Stage::held_login || stage_ == Stage::connecting ||
+        stage_ == Stage::authenticating) {
+        // No transaction can be open: followed at once. A login under way keeps its database; a
+        // session that finds itself on the wrong one moves over when the login is done.
+        adopt(directive);
+    }
+    pump();
+}
+
+void SessionMachine::poll() { pump(); }
+
+void SessionMachine::terminate() {
+    fail_session("57P01", "terminating connection due to administrator command");
+}
+
+}  // namespace banyan::router

@@ -1,0 +1,348 @@
+// One client session as a machine without I/O. It is fed events (bytes, connections made and lost,
+// journal answers, deadlines, directives) and appends bytes for its peers; everything else it asks of
+// its SessionPort. States, invariants and failure cases: README.md in this folder.
+//
+// The client's messages are handled strictly in order. A message that needs something first (a
+// commit that waits for the mirror and the journal, a catalogue, a phase change) leaves *steps*:
+// callables polled on every event, and until they are done no further client message is looked at.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "protocol/messages.hpp"
+#include "router/config/config.hpp"
+#include "router/migration/fleet.hpp"
+#include "router/session/mirror_link.hpp"
+#include "router/session/port.hpp"
+#include "router/session/reply_queue.hpp"
+#include "router/session/route.hpp"
+#include "router/shadow/digest.hpp"
+
+namespace banyan::router {
+
+class SessionMachine {
+   public:
+    SessionMachine(SessionPort& port, const Config& config, const Directive& directive);
+    ~SessionMachine();
+    SessionMachine(const SessionMachine&) = delete;
+    SessionMachine& operator=(const SessionMachine&) = delete;
+
+    // --- events ---
+
+    void client_bytes(std::string_view bytes);
+    void client_closed();
+    void server_connected(Side side);
+    void server_bytes(Side side, std::string_view bytes);
+    /// The connection could not be made, or is gone.
+    void server_lost(Side side, const std::string& why);
+    void journaled(TxnId txn, bool durable);
+    void deadline(Deadline kind);
+    void directive(const Directive& directive);
+    /// Something a step may wait for has changed (a new catalogue).
+    void poll();
+    /// The operator or a shutdown ends the session: 57P01.
+    void terminate();
+
+    // --- output, taken by the driver after each event ---
+
+    std::string& to_client() { return to_client_; }
+    std::string& to_server(Side side) { return out(side); }
+
+    // --- facts ---
+
+    /// False: stop reading from the client (too much is waiting already).
+    bool wants_client_bytes() const { return client_in_.size() - client_at_ < (1U << 20U); }
+    bool held() const { return held_; }
+    bool logged_in() const { return stage_ == Stage::ready; }
+    bool closed() const { return stage_ == Stage::closed; }
+    std::uint64_t adopted_epoch() const { return adopted_epoch_; }
+    bool mirror_ready() const { return mirror_.ready(); }
+    Phase phase() const { return phase_; }
+    const char* state_name() const;
+    const std::string& user() const { return user_; }
+    const std::string& database() const { return database_; }
+    std::string application() const { return std::string(startup_.get("application_name")); }
+    bool in_transaction() const { return !at_boundary(); }
+    /// A request of the client is being worked on: a CancelRequest may go out.
+    bool busy() const;
+    /// Process id and secret key of the backend on a side; {0, 0} if none.
+    std::pair<std::uint32_t, std::uint32_t> backend(Side side) const;
+    Side primary() const { return primary_; }
+    /// The request is a CancelRequest; the session ends after it. Process id and key as sent.
+    std::optional<std::pair<std::uint32_t, std::uint32_t>> cancel_request() const {
+        return cancel_request_;
+    }
+
+   private:
+    enum class Stage : std::uint8_t {
+        startup,         ///< waiting for the startup message
+        held_login,      ///< startup message read; a hold is on
+        connecting,      ///< to the primary
+        authenticating,  ///< relayed
+        ready,
+        closing,  ///< the mirror still owes answers to commits
+        closed,
+    };
+
+    /// A prepared statement of the client's.
+    struct Prepared {
+        std::string sql;
+        std::vector<std::uint32_t> types;
+        std::shared_ptr<const ParsedQuery> parsed;
+        Decision decision;
+        std::uint64_t decided_generation = 0;  ///< see decision_generation_; 0: not decided
+        enum class Form : std::uint8_t { none, plain, captured };
+        Form form = Form::none;       ///< as it stands on the primary now
+        std::uint64_t form_generation = 0;
+        std::optional<std::size_t> client_columns;  ///< of a captured statement with RETURNING
+        std::optional<std::vector<std::uint32_t>> described_types;
+        std::string shadow_name;      ///< its name on the mirror; empty: not used there yet
+    };
+    using PreparedPtr = std::shared_ptr<Prepared>;
+
+    struct Portal {
+        PreparedPtr prepared;
+        std::string bind;  ///< body of the client's Bind, if it will be needed again
+    };
+
+    /// The client's transaction as far as the mirror and the ledger are concerned.
+    struct Transaction {
+        std::vector<KeyWrite> writes;
+        std::vector<SuspectMark> suspects;
+        std::vector<std::string> savepoints;
+        bool mirror_lost = false;      ///< the mirror has no part (any more): keys turn dirty
+        bool reload_catalog = false;
+        bool settings_touched = false;
+        bool measured = false;         ///< a baseline of changed tables was taken
+        bool wrote_keys = false;       ///< `writes` was not empty when it was journaled
+        std::map<Oid, std::int64_t> baseline;
+        std::string baseline_clock;    ///< transaction start time when the baseline was taken
+        std::map<TableId, std::int64_t> captured_rows;
+        std::string measure_reason;
+
+        bool has_work() const { return !writes.empty() || !suspects.empty(); }
+    };
+
+    /// One captured statement while its answer streams.
+    struct Capture {
+        std::shared_ptr<const CapturePlan> plan;
+        std::uint64_t catalog_version = 0;
+        std::uint64_t rows = 0;
+        std::optional<std::uint64_t> expected_rows;  ///< own rows locked before the statement
+        protocol::SplitRow split;
+    };
+
+    struct ShadowRead;
+    struct Script;
+
+    using Step = std::function<bool()>;
+
+    // --- session_machine.cpp ---
+    void pump();
+    bool run_steps();
+    bool at_boundary() const;
+    void handle_client(char type, std::string_view body, std::string_view whole);
+    void handle_relay(char type, std::string_view body, std::string_view whole);
+    void on_primary_message(char type, std::string_view body, std::string_view whole);
+    void consume_server(Side side, std::string_view bytes);
+    void on_ready_for_query(char status);
+    void then(Step step) { steps_.push_back(std::move(step)); }
+    void fail_session(std::string_view sqlstate, std::string_view message,
+                      std::string_view hint = {});
+    void end_session();
+    void finish_session();
+    void release_client_input();
+    void send_primary(std::string_view whole, Expect expect, ReplyHandler handler = nullptr);
+    void wait_primary();  ///< a step: everything sent to the primary was answered
+    void violation(const std::string& what);
+    std::string& out(Side side) { return to_server_[static_cast<std::size_t>(side)]; }
+    std::string& primary_out() { return out(primary_); }
+    std::string& mirror_out() { return out(other(primary_)); }
+    std::chrono::milliseconds mirror_timeout() const { return config_.mirror.commit_timeout; }
+
+    // --- login.cpp ---
+    void read_startup();
+    void on_startup_packet(std::uint32_t code, std::string_view body, std::string_view whole);
+    void connect_primary();
+    void on_login_message(char type, std::string_view body, std::string_view whole);
+    void login_done();
+    void connect_mirror();
+    void on_mirror_lost(const std::string& why, bool count);
+    const Endpoint& endpoint(Side side) const {
+        return side == Side::source ? config_.source : config_.target;
+    }
+    std::string mirror_setup_sql() const;
+
+    // --- extended.cpp ---
+    void on_parse(std::string_view body, std::string_view whole);
+    void on_bind(std::string_view body, std::string_view whole);
+    void on_describe(std::string_view body, std::string_view whole);
+    void on_execute(std::string_view body, std::string_view whole);
+    void on_close(std::string_view body, std::string_view whole);
+    void on_sync(std::string_view whole);
+    RouteContext route_context(const std::shared_ptr<const Catalog>& catalog) const;
+    void decide(Prepared& prepared);
+    void ensure_form(const std::string& name, const PreparedPtr& prepared);
+    void describe_unseen(const std::string& name, const PreparedPtr& prepared);
+    void send_bind(const protocol::Bind& bind, const PreparedPtr& prepared, std::string_view whole);
+    void execute_captured(const Portal& portal, std::string_view name);
+    void run_before_queries(const std::shared_ptr<Capture>& capture, const PreparedPtr& prepared,
+                            const std::string& bind_body);
+    ReplyHandler before_rows(const std::shared_ptr<Capture>& capture, std::size_t i);
+    ReplyHandler absorb();
+    ReplyHandler column_stripper(const PreparedPtr& prepared, bool to_client);
+    ReplyHandler row_stripper(std::shared_ptr<Capture> capture);
+    bool client_returning(const Prepared& prepared) const;
+
+    // --- simple.cpp ---
+    void on_query(std::string_view body, std::string_view whole);
+    void forward_query(const Decision& decision, const std::shared_ptr<const ParsedQuery>& parsed,
+                       std::string_view whole);
+    Decision decide_statement(const ParsedQuery& query, const Statement& statement);
+    void start_script(std::shared_ptr<const ParsedQuery> parsed);
+    bool script_next(const std::shared_ptr<Script>& script);
+    void script_statement(const std::shared_ptr<Script>& script, const Statement& statement);
+    void script_end(const std::shared_ptr<Script>& script);
+    ReplyHandler script_error(const std::shared_ptr<Script>& script, std::size_t shift);
+    ReplyHandler script_columns(const PreparedPtr& prepared);
+    ReplyHandler script_reply(const std::shared_ptr<Script>& script, const PreparedPtr& prepared,
+                              const std::shared_ptr<Capture>& capture, std::size_t shift);
+
+    // --- transaction.cpp ---
+    void count_route(const Decision& decision);
+    bool mirror_usable();
+    void begin_mirror();
+    bool mirror_is_coming();
+    void wait_mirror_login();
+    void apply_row(Capture& capture, const protocol::SplitRow& row);
+    void capture_done(Capture& capture);
+    void mirror_statement(std::string_view sql);
+    void mirror_lost_in_transaction(const std::string& why);
+    void note_suspects(const Decision& decision);
+    void prepare_uncaptured(const Decision& decision);
+    ReplyHandler temporary_watch(const Prepared& prepared);
+    ReplyHandler statement_watch(const Decision& decision,
+                                 std::shared_ptr<const ParsedQuery> parsed, std::size_t index);
+    void after_statement(const Decision& decision, const std::string& sql,
+                         const ParsedQuery& parsed, std::size_t index, std::string_view tag);
+    void savepoint_ended(const Statement& statement, bool released);
+    void take_baseline(const std::string& reason);
+    void measure_changes();
+    void commit_barrier(std::function<void()> send);
+    void wait_mirror_applied();
+    void journal_then(std::function<void()> send);
+    ReplyHandler commit_on_ready();
+    ReplyHandler commit_on_tag();
+    void commit_decided(bool committed);
+    void transaction_ended();
+    void reset_transaction(bool committed);
+    void on_committed_on_mirror(std::uint64_t txn, bool committed);
+    void wait_for_catalog();
+
+    using Row = std::vector<std::optional<std::string>>;
+    using RowsHandler = std::function<void(bool ok, const std::vector<Row>& rows)>;
+    /// Leaves steps that run `sql` on the primary, unseen by the client, and call `handler`.
+    /// `keep_open`: inside the client's implicit transaction, or the one about to begin.
+    void internal_query(std::string sql, bool keep_open, RowsHandler handler);
+
+    // --- transition.cpp ---
+    void begin_adoption();
+    void adopt(const Directive& directive);
+    void wait_mirror_drained();
+    void sync_settings();
+    void apply_settings(const std::vector<Row>& rows);
+    void push_mirror_settings();
+    void import_prepared();
+    void restore_plain_statements();
+    void flip();
+    void trade_places(const std::vector<std::string>& commands);
+
+    // --- shadow.cpp ---
+    std::shared_ptr<ShadowRead> start_shadow(const ParsedQuery& query, const Statement& statement);
+    void shadow_simple(const std::shared_ptr<ShadowRead>& shadow);
+    void shadow_extended(const std::shared_ptr<ShadowRead>& shadow, Prepared& prepared,
+                         const std::string& bind_body);
+    ReplyHandler shadow_tap(const std::shared_ptr<ShadowRead>& shadow);
+    MirrorReader shadow_reader(const std::shared_ptr<ShadowRead>& shadow);
+    void compare_shadow(const std::shared_ptr<ShadowRead>& shadow);
+    void skip_shadow(const std::string& reason);
+
+    SessionPort& port_;
+    const Config& config_;
+    Stage stage_ = Stage::startup;
+    Phase phase_;
+    Side primary_;
+    bool held_ = false;
+    bool shadow_ = false;
+    double shadow_share_ = 1.0;
+    Directive wanted_;
+    std::uint64_t adopted_epoch_ = 0;
+
+    // bytes
+    std::string client_in_;
+    std::size_t client_at_ = 0;
+    std::uint64_t client_stream_left_ = 0;  ///< rest of a client message that is passed through
+    std::string server_in_[2];
+    std::uint64_t server_stream_left_[2] = {0, 0};
+    std::string to_client_;
+    std::string to_server_[2];
+
+    // login
+    protocol::Startup startup_;
+    std::string startup_bytes_;
+    std::string user_;
+    std::string database_;
+    bool ssl_asked_ = false;
+    bool gss_asked_ = false;
+    std::pair<std::uint32_t, std::uint32_t> primary_key_{0, 0};
+    std::optional<std::pair<std::uint32_t, std::uint32_t>> cancel_request_;
+
+    // the primary
+    ReplyQueue replies_;
+    char status_ = 'I';       ///< of the last ReadyForQuery
+    bool in_block_ = false;   ///< an explicit transaction block is open
+    bool unsynced_ = false;   ///< extended messages sent since the last Sync
+    bool fatal_seen_ = false;
+    bool statement_failed_ = false;  ///< an ErrorResponse came since the last ReadyForQuery
+    std::string held_tail_;   ///< CommandComplete kept back until the commit is known
+
+    // statements
+    std::unordered_map<std::string, PreparedPtr> statements_;
+    std::unordered_map<std::string, Portal> portals_;
+    std::uint64_t decision_generation_ = 1;  ///< rises when settings or temporary tables change
+    std::uint64_t decided_catalog_version_ = 0;
+    std::string relay_unnamed_;  ///< body of the last unnamed Parse while relaying
+    std::uint64_t shadow_names_ = 0;
+
+    // session state on the primary
+    bool settings_stale_ = true;
+    std::map<std::string, std::string> settings_;         ///< set by the session, on the primary
+    std::map<std::string, std::string> mirror_settings_;  ///< as last applied to the mirror
+    std::vector<std::string> search_path_;
+    std::vector<std::string> temporary_tables_;
+    std::string role_;
+
+    // transaction and mirror
+    Transaction txn_;
+    MirrorLink mirror_;
+    bool wrote_ = false;          ///< a captured statement was sent in this implicit transaction
+    bool client_gone_ = false;
+    std::optional<TxnId> commit_txn_;      ///< journaled, COMMIT not answered by the primary yet
+    bool journal_waiting_ = false;
+    bool commit_sent_ = false;
+    bool catalog_deadline_passed_ = false;
+
+    std::deque<Step> steps_;
+    bool pumping_ = false;
+};
+
+}  // namespace banyan::router

@@ -1,0 +1,331 @@
+// The simple query protocol in the mirroring phases. What needs nothing special goes on as it is.
+// The rest becomes a *script* of extended messages without Sync: PostgreSQL then keeps its implicit
+// transaction open until our Sync, so that Sync is the commit. The client sees the messages that its
+// Query would have brought; the last CommandComplete is kept back until the commit is known.
+
+#include <algorithm>
+
+#include "router/session/session_machine.hpp"
+
+namespace banyan::router {
+
+struct SessionMachine::Script {
+    std::shared_ptr<const ParsedQuery> parsed;
+    std::size_t index = 0;
+    bool failed = false;
+    bool unnamed_left = false;  ///< a rewritten statement stands under the unnamed name
+};
+
+namespace {
+
+/// Characters (not bytes) before a byte offset: error positions count characters.
+std::size_t characters_before(const std::string& text, std::size_t offset) {
+    return static_cast<std::size_t>(
+        std::count_if(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(offset),
+                      [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
+}
+
+bool is_plain(Route route) { return route == Route::forward || route == Route::settings; }
+
+/// The text of an unreadable query as one statement.
+Statement whole_text(const ParsedQuery& parsed) {
+    Statement statement;
+    statement.kind = StatementKind::write_opaque;
+    statement.end = parsed.sql.size();
+    return statement;
+}
+
+}  // namespace
+
+Decision SessionMachine::decide_statement(const ParsedQuery& query, const Statement& statement) {
+    const auto catalog = port_.catalog();
+    decided_catalog_version_ = catalog ? catalog->version : 0;
+    if (!query.parsed) {
+        return decide_unparsed();
+    }
+    return router::decide(query, statement, route_context(catalog));
+}
+
+void SessionMachine::on_query(std::string_view body, std::string_view whole) {
+    port_.counters().add(Counter::queries);
+    statements_.erase("");
+    const auto parsed = port_.parse(body.substr(0, body.find('\0')));
+    if (parsed->parsed && (parsed->statements.empty() || parsed->has_parameters)) {
+        send_primary(whole, Expect::query);  // nothing to run, or refused by the server
+        return;
+    }
+    if (parsed->statements.size() <= 1) {
+        const Statement statement =
+            parsed->parsed ? parsed->statements.front() : whole_text(*parsed);
+        const auto decision = decide_statement(*parsed, statement);
+        switch (decision.route) {
+            case Route::capture:
+            case Route::guarded:
+            case Route::mirrored_text:
+                start_script(parsed);
+                break;
+            default:
+                count_route(decision);
+                forward_query(decision, parsed, whole);
+        }
+        return;
+    }
+    bool plain = true;
+    bool copies = false;
+    for (const auto& statement : parsed->statements) {
+        plain = plain && is_plain(decide_statement(*parsed, statement).route);
+        copies = copies || (statement.kind == StatementKind::copy_from && statement.from_stdin);
+    }
+    if (plain) {
+        // A SET among them may change what a later one means; none of them writes.
+        send_primary(whole, Expect::query, on_reply([this](char type, std::string_view,
+                                                           std::string_view reply) {
+                         to_client_.append(reply);
+                         settings_stale_ = settings_stale_ || type == 'C';
+                     }));
+    } else if (copies) {
+        // The client will send its data in the middle of it: cannot be taken apart.
+        const std::string message(whole);
+        txn_.suspects.push_back({0, "copy_in_script"});
+        commit_barrier([this, message] {
+            send_primary(message, Expect::query, commit_on_ready());
+        });
+    } else {
+        start_script(parsed);
+    }
+}
+
+// One statement that needs no rewriting.
+void SessionMachine::forward_query(const Decision& decision,
+                                   const std::shared_ptr<const ParsedQuery>& parsed,
+                                   std::string_view whole) {
+    const auto& statement = parsed->statements.front();
+    const std::string message(whole);
+    switch (decision.route) {
+        case Route::forward:
+            if (shadow_ && decision.shadow_skip.empty()) {
+                if (auto shadow = start_shadow(*parsed, statement)) {
+                    send_primary(whole, Expect::query, shadow_tap(shadow));
+                    shadow_simple(shadow);
+                    return;
+                }
+            }
+            if (!statement.temporary) {
+                send_primary(whole, Expect::query);
+                return;
+            }
+            break;
+        case Route::commit:
+            commit_barrier([this, message] {
+                send_primary(message, Expect::query, commit_on_tag());
+            });
+            return;
+        case Route::suspect:
+            note_suspects(decision);
+            if (!in_block_) {
+                commit_barrier([this, message] {
+                    send_primary(message, Expect::query, commit_on_ready());
+                });
+                return;
+            }
+            send_primary(whole, Expect::query);
+            return;
+        default:
+            break;
+    }
+    send_primary(whole, Expect::query, statement_watch(decision, parsed, 0));
+}
+
+void SessionMachine::start_script(std::shared_ptr<const ParsedQuery> parsed) {
+    auto script = std::make_shared<Script>();
+    script->parsed = std::move(parsed);
+    statement_failed_ = false;
+    then([this, script] { return script_next(script); });
+}
+
+bool SessionMachine::script_next(const std::shared_ptr<Script>& script) {
+    const auto& parsed = *script->parsed;
+    const std::size_t count = parsed.parsed ? parsed.statements.size() : 1;
+    if (script->failed || replies_.skipping() || script->index == count) {
+        script_end(script);
+        return true;
+    }
+    if (settings_stale_ && script->index > 0) {
+        sync_settings();
+        then([this, script] { return script_next(script); });
+        return true;
+    }
+    const Statement statement =
+        parsed.parsed ? parsed.statements[script->index] : whole_text(parsed);
+    script_statement(script, statement);
+    then([this, script] {
+        ++script->index;
+        return script_next(script);
+    });
+    return true;
+}
+
+void SessionMachine::script_statement(const std::shared_ptr<Script>& script,
+                                      const Statement& statement) {
+    const auto& parsed = *script->parsed;
+    auto prepared = std::make_shared<Prepared>();
+    prepared->sql = parsed.sql.substr(statement.begin, statement.end - statement.begin);
+    prepared->parsed = script->parsed;
+    prepared->decision = decide_statement(parsed, statement);
+    prepared->described_types.emplace();
+    const auto& decision = prepared->decision;
+    count_route(decision);
+    port_.counters().add(Counter::queries);
+    const std::size_t shift = characters_before(parsed.sql, statement.begin);
+    std::shared_ptr<Capture> capture;
+    if (decision.capture) {
+        capture = std::make_shared<Capture>();
+        capture->plan = decision.capture;
+        capture->catalog_version = decided_catalog_version_;
+        script->unnamed_left = true;
+        wait_mirror_login();
+        if (decision.measure) {
+            take_baseline("trigger_or_cascade");
+        }
+    } else if (decision.route != Route::commit) {
+        prepare_uncaptured(decision);
+    }
+    then([this, script, prepared, shift] {
+        std::string message;
+        protocol::encode_parse(
+            message, "",
+            prepared->decision.capture ? prepared->decision.capture->sql : prepared->sql);
+        send_primary(message, Expect::parse, script_error(script, shift));
+        wrote_ = wrote_ || prepared->decision.capture != nullptr;
+        if (client_returning(*prepared)) {
+            describe_unseen("", prepared);
+            wait_primary();
+        }
+        return true;
+    });
+    if (capture) {
+        run_before_queries(capture, prepared, {});
+    }
+    auto send = [this, script, prepared, capture, shift] {
+        if (replies_.skipping()) {
+            return;
+        }
+        protocol::Bind bind;
+        if (capture) {
+            bind.result_formats.resize(
+                capture->plan->client_returning ? prepared->client_columns.value_or(0) : 0, 0);
+            for (const auto column : capture->plan->columns) {
+                bind.result_formats.push_back(
+                    capture->plan->table->columns[column].binary ? 1 : 0);
+            }
+        }
+        std::string message;
+        protocol::encode_bind(message, bind);
+        send_primary(message, Expect::bind, script_error(script, shift));
+        message.clear();
+        if (!capture || capture->plan->client_returning) {
+            protocol::encode_describe(message, 'P', "");
+            send_primary(message, Expect::describe_portal, script_columns(prepared));
+            message.clear();
+        }
+        protocol::encode_execute(message, "");
+        send_primary(message, Expect::execute, script_reply(script, prepared, capture, shift));
+        wait_primary();
+    };
+    if (decision.route == Route::commit) {
+        commit_barrier(send);
+    } else {
+        then([send] {
+            send();
+            return true;
+        });
+    }
+}
+
+ReplyHandler SessionMachine::script_error(const std::shared_ptr<Script>& script,
+                                          std::size_t shift) {
+    return on_reply([this, script, shift](char type, std::string_view body, std::string_view) {
+        if (type == 'E') {
+            script->failed = true;
+            protocol::encode_error_shifted(to_client_, 'E', body, shift);
+        }
+    });
+}
+
+// RowDescription as a simple Query would bring it: none for a statement that returns nothing.
+ReplyHandler SessionMachine::script_columns(const PreparedPtr& prepared) {
+    const std::size_t captured =
+        prepared->decision.capture ? prepared->decision.capture->columns.size() : 0;
+    return on_reply([this, captured](char type, std::string_view body, std::string_view) {
+        if (type == 'T') {
+            const auto stripped = protocol::strip_row_description(body, captured);
+            if (stripped) {
+                to_client_.append(*stripped);
+            } else {
+                violation("a RowDescription without the captured columns");
+            }
+        }
+    });
+}
+
+ReplyHandler SessionMachine::script_reply(const std::shared_ptr<Script>& script,
+                                          const PreparedPtr& prepared,
+                                          const std::shared_ptr<Capture>& capture,
+                                          std::size_t shift) {
+    const auto index = script->index;
+    const bool last = !script->parsed->parsed || index + 1 == script->parsed->statements.size();
+    auto inner = capture ? row_stripper(capture) : nullptr;
+    const bool commits = prepared->decision.route == Route::commit;
+    return on_reply([this, script, prepared, inner, shift, index, last, commits](
+                        char type, std::string_view body, std::string_view reply) {
+        if (type == 'E') {
+            script->failed = true;
+            protocol::encode_error_shifted(to_client_, 'E', body, shift);
+            if (commits) {
+                commit_decided(false);
+            }
+        } else if (type == 'C') {
+            const auto before = to_client_.size();
+            if (inner) {
+                inner->reply(type, body, reply);
+            } else {
+                if (commits) {
+                    commit_decided(protocol::word_of_tag(body.substr(0, body.find('\0'))) ==
+                                   "COMMIT");
+                } else {
+                    after_statement(prepared->decision, prepared->sql, *script->parsed, index,
+                                    body.substr(0, body.find('\0')));
+                }
+                to_client_.append(reply);
+            }
+            if (last && !in_block_ && !commits) {
+                held_tail_.append(to_client_, before);
+                to_client_.resize(before);
+            }
+        } else if (type == 'D' && inner) {
+            inner->reply(type, body, reply);
+        } else if (type != 0) {
+            to_client_.append(reply);
+        }
+    });
+}
+
+void SessionMachine::script_end(const std::shared_ptr<Script>& script) {
+    if (script->unnamed_left && !replies_.skipping()) {
+        std::string message;
+        protocol::encode_close(message, 'S', "");
+        send_primary(message, Expect::close, absorb());
+    }
+    const auto send = [this] {
+        std::string message;
+        protocol::encode_sync(message);
+        send_primary(message, Expect::sync, commit_on_ready());
+    };
+    if (script->failed || replies_.skipping() || in_block_) {
+        send();
+    } else {
+        commit_barrier(send);
+    }
+}
+
+}  // namespace banyan::router

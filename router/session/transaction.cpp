@@ -1,0 +1,568 @@
+// The client's transaction and its mirror: row images applied, savepoints kept alike, and the order
+// of a commit: every apply answered, keys in the journal, COMMIT on the primary, the client's answer,
+// COMMIT on the mirror, the journal entry cleared.
+
+#include <algorithm>
+#include <charconv>
+
+#include "router/session/session_machine.hpp"
+
+namespace banyan::router {
+namespace {
+
+// Rows per mirror group: bounds what a failed group has to skip, and keeps answers coming.
+constexpr std::uint64_t rows_per_group = 512;
+
+constexpr const char* changed_tables_sql =
+    "SELECT relid::pg_catalog.text, (n_tup_ins + n_tup_upd + n_tup_del)::pg_catalog.text "
+    "FROM pg_catalog.pg_stat_xact_user_tables WHERE n_tup_ins + n_tup_upd + n_tup_del > 0 "
+    "UNION ALL SELECT 'clock', pg_catalog.date_part('epoch', "
+    "pg_catalog.transaction_timestamp())::pg_catalog.text";
+
+std::int64_t to_number(const std::optional<std::string>& text) {
+    std::int64_t number = 0;
+    if (text) {
+        std::from_chars(text->data(), text->data() + text->size(), number);
+    }
+    return number;
+}
+
+}  // namespace
+
+void SessionMachine::count_route(const Decision& decision) {
+    switch (decision.route) {
+        case Route::capture:
+            port_.counters().add(Counter::statements_captured);
+            break;
+        case Route::guarded:
+        case Route::mirrored_text:
+        case Route::suspect:
+            port_.counters().add(Counter::statements_opaque);
+            port_.counters().add_reason("opaque", decision.reason);
+            break;
+        case Route::forward:
+            port_.counters().add(Counter::statements_read);
+            break;
+        default:
+            port_.counters().add(Counter::statements_other);
+    }
+}
+
+// --- rows ---
+
+bool SessionMachine::mirror_usable() {
+    if (txn_.mirror_lost) {
+        return false;
+    }
+    if (mirror_.ready() && (mirror_.in_transaction() ? !mirror_.failed()
+                                                     : port_.breaker().allows())) {
+        return true;
+    }
+    txn_.mirror_lost = true;
+    return false;
+}
+
+void SessionMachine::begin_mirror() {
+    if (!mirror_.in_transaction()) {
+        mirror_.begin(txn_.savepoints, mirror_out());
+    }
+}
+
+bool SessionMachine::mirror_is_coming() {
+    if (mirror_.state() == MirrorLink::State::down) {
+        connect_mirror();
+    }
+    return mirror_.state() == MirrorLink::State::connecting ||
+           mirror_.state() == MirrorLink::State::login;
+}
+
+void SessionMachine::wait_mirror_login() {
+    if (mirror_is_coming()) {
+        then([this] {
+            return mirror_.ready() || mirror_.state() == MirrorLink::State::down;
+        });
+    }
+}
+
+void SessionMachine::apply_row(Capture& capture, const protocol::SplitRow& row) {
+    const CapturePlan& plan = *capture.plan;
+    const Table& table = *plan.table;
+    KeyWrite write;
+    write.key.table = table.id;
+    write.removes = plan.op == WriteOp::erase;
+    write.dirty = plan.key_only;
+    if (plan.op == WriteOp::erase || plan.key_only) {
+        for (const auto& column : row.captured) {
+            append_key_column(write.key.bytes, column.value_or(std::string_view{}));
+        }
+    } else {
+        for (const auto column : table.key) {
+            const auto at = std::find(plan.columns.begin(), plan.columns.end(), column);
+            const auto& value = row.captured[static_cast<std::size_t>(at - plan.columns.begin())];
+            append_key_column(write.key.bytes, value.value_or(std::string_view{}));
+        }
+    }
+    port_.counters().add(Counter::rows_captured);
+    ++capture.rows;
+    ++txn_.captured_rows[table.id];
+    txn_.writes.push_back(std::move(write));
+    if (plan.key_only || !mirror_usable()) {
+        return;
+    }
+    begin_mirror();
+    if (plan.op == WriteOp::erase) {
+        mirror_.erase(table, capture.catalog_version, txn_.writes.back().key.bytes,
+                      txn_.writes.size() - 1, mirror_out());
+    } else {
+        mirror_.upsert(table, capture.catalog_version, row.captured, mirror_out());
+    }
+    port_.counters().add(Counter::mirror_rows_applied);
+    if (capture.rows % rows_per_group == 0) {
+        mirror_.end_group(mirror_out());
+    }
+}
+
+void SessionMachine::capture_done(Capture& capture) {
+    mirror_.end_group(mirror_out());
+    if (capture.expected_rows && *capture.expected_rows != capture.rows) {
+        // Rows slipped in between the look and the write: what they cascaded to, or their former
+        // keys, are not known.
+        txn_.suspects.push_back({capture.plan->table->id, "rows_slipped_in"});
+        for (const auto& before : capture.plan->before) {
+            txn_.suspects.push_back({before.table->id, "rows_slipped_in"});
+        }
+    }
+}
+
+void SessionMachine::mirror_statement(std::string_view sql) {
+    if (mirror_usable()) {
+        begin_mirror();
+        mirror_.statement(sql, mirror_out());
+    }
+}
+
+void SessionMachine::mirror_lost_in_transaction(const std::string& why) {
+    txn_.mirror_lost = true;
+    if (txn_.reload_catalog) {
+        txn_.suspects.push_back({0, "ddl_not_mirrored"});
+    }
+    port_.counters().add(Counter::mirror_failures);
+    port_.log(2, "mirror transaction given up, its keys turn dirty: " + why);
+}
+
+// --- statements that are not captured ---
+
+void SessionMachine::note_suspects(const Decision& decision) {
+    txn_.suspects.insert(txn_.suspects.end(), decision.suspects.begin(), decision.suspects.end());
+}
+
+void SessionMachine::prepare_uncaptured(const Decision& decision) {
+    note_suspects(decision);
+    if (decision.route == Route::mirrored_text) {
+        wait_mirror_login();
+        txn_.reload_catalog = txn_.reload_catalog || decision.reload_catalog;
+    }
+    if (decision.measure) {
+        take_baseline(decision.reason);
+    }
+}
+
+ReplyHandler SessionMachine::temporary_watch(const Prepared& prepared) {
+    if (!prepared.parsed || prepared.parsed->statements.size() != 1 ||
+        !prepared.parsed->statements.front().temporary) {
+        return nullptr;
+    }
+    return statement_watch(prepared.decision, prepared.parsed, 0);
+}
+
+ReplyHandler SessionMachine::statement_watch(const Decision& decision,
+                                             std::shared_ptr<const ParsedQuery> parsed,
+                                             std::size_t index) {
+    return on_reply([this, decision, parsed = std::move(parsed), index](
+                        char type, std::string_view body, std::string_view reply) {
+        if (type == 'C') {
+            std::string sql = parsed->sql;
+            if (parsed->parsed) {
+                const auto& statement = parsed->statements[index];
+                sql = sql.substr(statement.begin, statement.end - statement.begin);
+            }
+            after_statement(decision, sql, *parsed, index, body.substr(0, body.find('\0')));
+        }
+        if (type != 0) {
+            to_client_.append(reply);
+        }
+    });
+}
+
+// A statement that was not captured has succeeded on the primary.
+void SessionMachine::after_statement(const Decision& decision, const std::string& sql,
+                                     const ParsedQuery& parsed, std::size_t index,
+                                     std::string_view tag) {
+    const Statement* statement =
+        parsed.parsed && index < parsed.statements.size() ? &parsed.statements[index] : nullptr;
+    if (statement != nullptr && statement->temporary) {
+        temporary_tables_.push_back(statement->target.name);
+        ++decision_generation_;
+    }
+    switch (decision.route) {
+        case Route::settings:
+            settings_stale_ = true;
+            txn_.settings_touched = true;
+            if (tag == "DISCARD ALL") {
+                statements_.clear();
+                temporary_tables_.clear();
+            }
+            break;
+        case Route::begin:
+            in_block_ = true;
+            break;
+        case Route::rollback:
+            transaction_ended();
+            break;
+        case Route::savepoint:
+            txn_.savepoints.push_back(statement->name);
+            if (mirror_.in_transaction() && mirror_usable()) {
+                mirror_.statement("SAVEPOINT " + quote_identifier(statement->name), mirror_out());
+            }
+            break;
+        case Route::release:
+        case Route::rollback_to:
+            savepoint_ended(*statement, decision.route == Route::release);
+            break;
+        case Route::mirrored_text:
+            mirror_statement(sql);
+            break;
+        case Route::prepare_transaction:
+            port_.mark_suspect({{0, "prepared_transaction"}});
+            transaction_ended();
+            break;
+        case Route::commit_prepared:
+            port_.mark_suspect(decision.suspects);
+            break;
+        case Route::forward:
+            if (statement != nullptr && statement->kind == StatementKind::deallocate) {
+                if (statement->name.empty()) {
+                    statements_.clear();
+                } else {
+                    statements_.erase(statement->name);
+                }
+            }
+            break;
+        default:
+            break;
+    }
+}
+
+void SessionMachine::savepoint_ended(const Statement& statement, bool released) {
+    auto& names = txn_.savepoints;
+    const auto last = std::find(names.rbegin(), names.rend(), statement.name);
+    if (last != names.rend()) {
+        // RELEASE forgets the savepoint too; ROLLBACK TO keeps it.
+        names.erase(released ? last.base() - 1 : last.base(), names.end());
+    }
+    if (!released && txn_.settings_touched) {
+        settings_stale_ = true;
+    }
+    if (mirror_.in_transaction() && mirror_usable()) {
+        mirror_.statement((released ? "RELEASE SAVEPOINT " : "ROLLBACK TO SAVEPOINT ") +
+                              quote_identifier(statement.name),
+                          mirror_out());
+    }
+}
+
+// --- what RETURNING cannot see ---
+
+void SessionMachine::take_baseline(const std::string& reason) {
+    if (txn_.measured) {
+        return;
+    }
+    txn_.measured = true;
+    txn_.measure_reason = reason.empty() ? "opaque" : reason;
+    internal_query(changed_tables_sql, true, [this](bool, const std::vector<Row>& rows) {
+        for (const auto& row : rows) {
+            if (row.size() == 2 && row[0] == "clock") {
+                txn_.baseline_clock = row[1].value_or("");
+            } else if (row.size() == 2) {
+                txn_.baseline[static_cast<Oid>(to_number(row[0]))] = to_number(row[1]);
+            }
+        }
+    });
+}
+
+void SessionMachine::measure_changes() {
+    internal_query(changed_tables_sql, true, [this](bool ok, const std::vector<Row>& rows) {
+        const auto catalog = port_.catalog();
+        if (!ok) {
+            txn_.suspects.push_back({0, txn_.measure_reason});
+            return;
+        }
+        std::map<TableId, std::int64_t> changed;
+        for (const auto& row : rows) {
+            if (row.size() == 2 && row[0] == "clock") {
+                if (row[1].value_or("") != txn_.baseline_clock) {
+                    // A procedure committed on its way: what it changed before is not shown.
+                    txn_.suspects.push_back({0, txn_.measure_reason});
+                }
+                continue;
+            }
+            const auto relation = static_cast<Oid>(to_number(row[0]));
+            const auto table =
+                catalog ? catalog->table_by_oid(catalog->root_of(relation)) : nullptr;
+            if (table) {
+                changed[table->id] += to_number(row[1]) - txn_.baseline[relation];
+            }
+        }
+        for (const auto& [table, count] : changed) {
+            if (count > txn_.captured_rows[table]) {
+                txn_.suspects.push_back({table, txn_.measure_reason});
+                port_.counters().add_reason("suspect", txn_.measure_reason);
+            }
+        }
+    });
+}
+
+// --- the end of a transaction ---
+
+// Steps: wait until everything is known and durable, then `send` the commit.
+void SessionMachine::commit_barrier(std::function<void()> send) {
+    wait_primary();
+    then([this, send = std::move(send)] {
+        const bool failed = replies_.skipping() || status_ == 'E';
+        const bool work = txn_.has_work() || txn_.measured || mirror_.in_transaction();
+        // Sync behind a COPY: swallowed by the server, the commit comes with the next one.
+        if (failed || !work || replies_.copying_in()) {
+            send();
+            return true;
+        }
+        if (txn_.measured) {
+            measure_changes();
+        }
+        wait_mirror_applied();
+        journal_then(send);
+        return true;
+    });
+}
+
+void SessionMachine::wait_mirror_applied() {
+    auto armed = std::make_shared<bool>(false);
+    then([this, armed] {
+        if (!mirror_.in_transaction() || mirror_.drained() || txn_.mirror_lost) {
+            if (*armed) {
+                port_.clear_deadline(Deadline::mirror);
+                port_.clear_deadline(Deadline::shadow_yield);
+            }
+            return true;
+        }
+        if (!*armed) {
+            *armed = true;
+            port_.set_deadline(Deadline::mirror, mirror_timeout());
+            if (mirror_.front_is_shadow()) {
+                port_.set_deadline(Deadline::shadow_yield, std::chrono::milliseconds(20));
+            }
+        }
+        return false;
+    });
+}
+
+void SessionMachine::journal_then(std::function<void()> send) {
+    then([this] {
+        if (replies_.skipping() || status_ == 'E') {
+            return true;  // measuring failed: there is nothing to commit any more
+        }
+        CommitIntent intent;
+        intent.writes = std::move(txn_.writes);
+        intent.suspects = std::move(txn_.suspects);
+        txn_.wrote_keys = !intent.writes.empty();
+        journal_waiting_ = true;
+        commit_txn_ = port_.begin_commit(std::move(intent));
+        return true;
+    });
+    then([this, send = std::move(send)] {
+        if (journal_waiting_) {
+            return false;
+        }
+        commit_sent_ = commit_txn_.has_value();
+        send();
+        return true;
+    });
+}
+
+void SessionMachine::journaled(TxnId txn, bool durable) {
+    if (!commit_txn_ || *commit_txn_ != txn || !journal_waiting_) {
+        return;
+    }
+    journal_waiting_ = false;
+    if (!durable) {
+        // Never the client's problem: the ledger made the tables suspect, the mirror is left out.
+        txn_.mirror_lost = true;
+        port_.log(4, "the journal cannot be written: mirroring of this transaction is given up");
+    }
+    pump();
+}
+
+ReplyHandler SessionMachine::commit_on_ready() {
+    return on_reply([this](char type, std::string_view, std::string_view reply) {
+        if (type == 0) {
+            return;
+        }
+        if (type == 'Z') {
+            if (!statement_failed_) {
+                to_client_.append(held_tail_);
+            }
+            held_tail_.clear();
+            commit_decided(!statement_failed_);
+        }
+        to_client_.append(reply);
+    });
+}
+
+ReplyHandler SessionMachine::commit_on_tag() {
+    return on_reply([this](char type, std::string_view body, std::string_view reply) {
+        if (type == 'C') {
+            commit_decided(protocol::word_of_tag(body.substr(0, body.find('\0'))) == "COMMIT");
+        } else if (type == 'E') {
+            commit_decided(false);
+        }
+        if (type != 0) {
+            to_client_.append(reply);
+        }
+    });
+}
+
+// The primary has said how the transaction ended.
+void SessionMachine::commit_decided(bool committed) {
+    commit_sent_ = false;
+    const auto txn = commit_txn_;
+    commit_txn_.reset();
+    if (committed && mirror_.in_transaction() && !mirror_.failed() && !txn_.mirror_lost && txn) {
+        mirror_.commit(*txn, mirror_out());  // finish() follows its answer
+        port_.counters().add(Counter::mirror_commits);
+    } else {
+        if (mirror_.in_transaction()) {
+            mirror_.rollback(mirror_out());
+        }
+        if (txn) {
+            const bool unmirrored = txn_.mirror_lost && txn_.wrote_keys;
+            if (committed && unmirrored) {
+                port_.counters().add(Counter::mirror_skipped);
+            }
+            port_.finish(*txn, !committed   ? CommitOutcome::rolled_back
+                               : unmirrored ? CommitOutcome::not_mirrored
+                                            : CommitOutcome::mirrored);
+        }
+    }
+    if (committed && txn_.reload_catalog) {
+        wait_for_catalog();
+    }
+    reset_transaction(committed);
+}
+
+// The transaction is over without a commit having been sent: rolled back, or nothing was written.
+void SessionMachine::transaction_ended() {
+    if (mirror_.in_transaction()) {
+        mirror_.rollback(mirror_out());
+    }
+    reset_transaction(false);
+}
+
+void SessionMachine::reset_transaction(bool committed) {
+    if (!committed && txn_.settings_touched) {
+        settings_stale_ = true;
+    }
+    in_block_ = false;  // unless AND CHAIN: ReadyForQuery tells
+    wrote_ = false;
+    txn_ = Transaction{};
+}
+
+void SessionMachine::on_committed_on_mirror(std::uint64_t txn, bool committed) {
+    if (committed) {
+        port_.breaker().succeeded();
+    } else {
+        port_.counters().add(Counter::mirror_failures);
+    }
+    port_.finish(txn, committed ? CommitOutcome::mirrored : CommitOutcome::not_mirrored);
+    if (stage_ == Stage::closing && mirror_.drained()) {
+        finish_session();
+    }
+}
+
+// After DDL the next statement must see the new catalogue.
+void SessionMachine::wait_for_catalog() {
+    const auto catalog = port_.catalog();
+    const auto version = catalog ? catalog->version : 0;
+    catalog_deadline_passed_ = false;
+    port_.request_catalog_reload();
+    port_.set_deadline(Deadline::catalog, std::chrono::seconds(2));
+    then([this, version] {
+        const auto now = port_.catalog();
+        if ((!now || now->version == version) && !catalog_deadline_passed_) {
+            return false;
+        }
+        port_.clear_deadline(Deadline::catalog);
+        return true;
+    });
+}
+
+// --- queries of our own, between the client's ---
+
+void SessionMachine::internal_query(std::string sql, bool keep_open, RowsHandler handler) {
+    wait_primary();
+    then([this, sql = std::move(sql), keep_open, handler = std::move(handler)] {
+        if (replies_.skipping() || status_ == 'E') {
+            handler(false, {});
+            return true;
+        }
+        // Sync would end the client's implicit transaction.
+        const bool sync = in_block_ ? !unsynced_ : !unsynced_ && !keep_open;
+        auto rows = std::make_shared<std::vector<Row>>();
+        auto ok = std::make_shared<bool>(false);
+        const auto unseen = [this, sync, ok] {
+            return on_reply([this, sync, ok](char type, std::string_view, std::string_view reply) {
+                if (type == 'E' && !sync) {
+                    to_client_.append(reply);  // the transaction has failed; the client must know
+                }
+            });
+        };
+        std::string message;
+        protocol::encode_parse(message, "banyan_query", sql);
+        send_primary(message, Expect::parse, unseen());
+        protocol::Bind bind;
+        bind.portal = bind.statement = "banyan_query";
+        message.clear();
+        protocol::encode_bind(message, bind);
+        send_primary(message, Expect::bind, unseen());
+        message.clear();
+        protocol::encode_execute(message, "banyan_query");
+        send_primary(message, Expect::execute,
+                     on_reply([this, sync, ok, rows](char type, std::string_view body,
+                                                     std::string_view reply) {
+                         if (type == 'D') {
+                             std::vector<std::optional<std::string_view>> columns;
+                             protocol::decode_data_row(body, columns);
+                             rows->emplace_back(columns.begin(), columns.end());
+                         } else if (type == 'C') {
+                             *ok = true;
+                         } else if (type == 'E' && !sync) {
+                             to_client_.append(reply);
+                         }
+                     }));
+        for (const char kind : {'P', 'S'}) {
+            message.clear();
+            protocol::encode_close(message, kind, "banyan_query");
+            send_primary(message, Expect::close, unseen());
+        }
+        if (sync) {
+            message.clear();
+            protocol::encode_sync(message);
+            send_primary(message, Expect::sync, unseen());
+        }
+        wait_primary();
+        then([ok, rows, handler] {
+            handler(*ok, std::move(*rows));
+            return true;
+        });
+        return true;
+    });
+}
+
+}  // namespace banyan::router

@@ -1,0 +1,331 @@
+// Taking up directives at a transaction boundary: a new phase, a hold, the flip. What belongs to the
+// session is read from the database that has it (pg_settings, pg_prepared_statements), not guessed
+// from the statements that went by.
+
+#include <array>
+
+#include "router/session/session_machine.hpp"
+
+namespace banyan::router {
+namespace {
+
+// Set by Banyan itself on a mirror connection (see mirror_setup_sql), or not settable at all.
+constexpr std::array<std::string_view, 5> protected_settings = {
+    "session_replication_role", "lock_timeout", "statement_timeout",
+    "idle_in_transaction_session_timeout", "default_transaction_read_only"};
+
+bool is_protected(std::string_view name) {
+    for (const auto setting : protected_settings) {
+        if (setting == name) {
+            return true;
+        }
+    }
+    return false;
+}
+
+constexpr const char* settings_sql =
+    "SELECT 'setting', name, setting FROM pg_catalog.pg_settings WHERE source = 'session' AND name "
+    "NOT IN ('transaction_isolation', 'transaction_read_only', 'transaction_deferrable') "
+    "UNION ALL SELECT 'role', current_user::pg_catalog.text, pg_catalog.current_setting('role') "
+    "UNION ALL SELECT 'schema', s::pg_catalog.text, '' FROM "
+    "pg_catalog.unnest(pg_catalog.current_schemas(false)) AS s";
+
+constexpr const char* prepared_sql =
+    "SELECT name, statement, from_sql::pg_catalog.text, (SELECT pg_catalog.string_agg("
+    "t::pg_catalog.oid::pg_catalog.text, ' ') FROM pg_catalog.unnest(parameter_types) AS t) "
+    "FROM pg_catalog.pg_prepared_statements WHERE name NOT LIKE 'banyan%'";
+
+constexpr const char* belongings_sql =
+    "SELECT 'listen', c FROM pg_catalog.pg_listening_channels() AS c "
+    "UNION ALL SELECT 'prepare', statement FROM pg_catalog.pg_prepared_statements WHERE from_sql";
+
+std::string set_config(const std::string& name, const std::string& value) {
+    return "SELECT pg_catalog.set_config(" + quote_literal(name) + ", " + quote_literal(value) +
+           ", false)";
+}
+
+}  // namespace
+
+void SessionMachine::adopt(const Directive& directive) {
+    phase_ = directive.phase;
+    held_ = directive.hold;
+    shadow_ = directive.shadow;
+    shadow_share_ = directive.shadow_share;
+    adopted_epoch_ = directive.epoch;
+    port_.adopted();
+}
+
+void SessionMachine::wait_mirror_drained() {
+    auto armed = std::make_shared<bool>(false);
+    then([this, armed] {
+        if (mirror_.drained()) {
+            if (*armed) {
+                port_.clear_deadline(Deadline::mirror);
+                port_.clear_deadline(Deadline::shadow_yield);
+            }
+            return true;
+        }
+        if (!*armed) {
+            *armed = true;
+            port_.set_deadline(Deadline::mirror, mirror_timeout());
+            port_.set_deadline(Deadline::shadow_yield, std::chrono::milliseconds(5));
+        }
+        return false;
+    });
+}
+
+void SessionMachine::begin_adoption() {
+    const Directive next = wanted_;
+    const bool flips = primary_of(next.phase) != primary_;
+    if (next.phase == phase_ && !next.hold && !flips) {
+        adopt(next);
+        return;
+    }
+    wait_mirror_drained();
+    if (next.hold && mirrors(phase_)) {
+        // Whatever the flip will need is made ready while nothing waits for it yet.
+        wait_mirror_login();
+        if (settings_stale_) {
+            sync_settings();
+        }
+        then([this] {
+            push_mirror_settings();
+            return true;
+        });
+        wait_mirror_drained();
+    }
+    if (flips) {
+        flip();
+    }
+    if (mirrors(next.phase) && !mirrors(phase_)) {
+        settings_stale_ = true;
+        import_prepared();
+        then([this] {
+            connect_mirror();
+            return true;
+        });
+    } else if (!mirrors(next.phase) && mirrors(phase_)) {
+        restore_plain_statements();
+        then([this] {
+            if (mirror_.state() != MirrorLink::State::down) {
+                if (mirror_.ready()) {
+                    protocol::encode_terminate(mirror_out());
+                }
+                on_mirror_lost("mirroring ended", false);
+            }
+            return true;
+        });
+    }
+    then([this, next] {
+        adopt(next);
+        return true;
+    });
+}
+
+// --- settings ---
+
+void SessionMachine::sync_settings() {
+    internal_query(settings_sql, false, [this](bool ok, const std::vector<Row>& rows) {
+        settings_stale_ = false;
+        if (ok) {
+            apply_settings(rows);
+        } else {
+            port_.log(3, "could not read the settings of a session of " + user_);
+        }
+    });
+}
+
+void SessionMachine::apply_settings(const std::vector<Row>& rows) {
+    std::map<std::string, std::string> settings;
+    std::vector<std::string> path;
+    std::string role = role_;
+    for (const auto& row : rows) {
+        if (row.size() != 3 || !row[0] || !row[1]) {
+            continue;
+        }
+        if (*row[0] == "setting") {
+            settings[*row[1]] = row[2].value_or("");
+        } else if (*row[0] == "schema") {
+            path.push_back(*row[1]);
+        } else {
+            role = *row[1];
+            if (row[2] && *row[2] != "none") {
+                settings["role"] = *row[2];
+            }
+        }
+    }
+    if (path != search_path_ || role != role_) {
+        ++decision_generation_;
+    }
+    search_path_ = std::move(path);
+    role_ = std::move(role);
+    settings_ = std::move(settings);
+}
+
+// Brings the mirror connection's settings up to the client's; outside of transactions only.
+void SessionMachine::push_mirror_settings() {
+    if (!mirror_.ready() || mirror_.in_transaction() || mirror_settings_ == settings_) {
+        return;
+    }
+    std::string sql;
+    for (const auto& [name, value] : mirror_settings_) {
+        if (!settings_.contains(name) && !is_protected(name)) {
+            sql += "RESET " + quote_identifier(name) + "; ";
+        }
+    }
+    for (const auto& [name, value] : settings_) {
+        const auto applied = mirror_settings_.find(name);
+        if (!is_protected(name) && (applied == mirror_settings_.end() || applied->second != value)) {
+            sql += set_config(name, value) + "; ";
+        }
+    }
+    mirror_settings_ = settings_;
+    if (!sql.empty()) {
+        mirror_.query(sql, mirror_out());
+    }
+}
+
+// --- prepared statements ---
+
+// A session that was relayed so far: what it has prepared is asked of the server.
+void SessionMachine::import_prepared() {
+    internal_query(prepared_sql, false, [this](bool, const std::vector<Row>& rows) {
+        for (const auto& row : rows) {
+            if (row.size() != 4 || !row[0] || !row[1] || row[2] == "true") {
+                continue;  // SQL-level PREPARE: its EXECUTE is measured, not rewritten
+            }
+            auto prepared = std::make_shared<Prepared>();
+            prepared->sql = *row[1];
+            const std::string types = row[3].value_or("");
+            std::size_t at = 0;
+            while (at < types.size()) {
+                std::size_t used = 0;
+                prepared->types.push_back(
+                    static_cast<std::uint32_t>(std::stoul(types.substr(at), &used)));
+                at += used + 1;
+            }
+            prepared->form = Prepared::Form::plain;
+            statements_[*row[0]] = std::move(prepared);
+        }
+    });
+    if (const auto parse = protocol::decode_parse(relay_unnamed_)) {
+        auto prepared = std::make_shared<Prepared>();
+        prepared->sql = parse->query;
+        prepared->types = parse->parameter_types;
+        prepared->form = Prepared::Form::plain;
+        statements_[""] = std::move(prepared);
+    }
+    std::string().swap(relay_unnamed_);
+}
+
+// Back to a plain relay: a rewritten statement would show the client columns it never asked for.
+void SessionMachine::restore_plain_statements() {
+    bool sent = false;
+    for (auto& [name, prepared] : statements_) {
+        if (prepared->form == Prepared::Form::captured) {
+            std::string message;
+            protocol::encode_close(message, 'S', name);
+            send_primary(message, Expect::close, absorb());
+            message.clear();
+            protocol::encode_parse(message, name, prepared->sql, prepared->types);
+            send_primary(message, Expect::parse, absorb());
+            sent = true;
+        } else if (prepared->form == Prepared::Form::none) {
+            std::string message;
+            protocol::encode_parse(message, name, prepared->sql, prepared->types);
+            send_primary(message, Expect::parse, absorb());
+            sent = true;
+        }
+    }
+    if (sent) {
+        std::string message;
+        protocol::encode_sync(message);
+        send_primary(message, Expect::sync, absorb());
+        wait_primary();
+    }
+    then([this] {
+        statements_.clear();
+        return true;
+    });
+}
+
+// --- the flip ---
+
+void SessionMachine::flip() {
+    then([this] {
+        connect_mirror();
+        return true;
+    });
+    then([this] { return mirror_.ready() || mirror_.state() == MirrorLink::State::down; });
+    wait_mirror_drained();
+    then([this] {
+        if (!mirror_.ready()) {
+            fail_session("57P01", "terminating connection: the migration switched over and this "
+                                  "session has no connection to the new primary");
+            return true;
+        }
+        if (settings_stale_) {
+            sync_settings();
+        }
+        internal_query(belongings_sql, false, [this](bool, const std::vector<Row>& rows) {
+            std::vector<std::string> commands;
+            for (const auto& row : rows) {
+                if (row.size() == 2 && row[0] == "listen") {
+                    commands.push_back("LISTEN " + quote_identifier(row[1].value_or("")));
+                } else if (row.size() == 2) {
+                    commands.push_back(row[1].value_or(""));
+                }
+            }
+            push_mirror_settings();
+            trade_places(commands);
+        });
+        return true;
+    });
+}
+
+// The connections trade places. From here on the former mirror is the primary.
+void SessionMachine::trade_places(const std::vector<std::string>& commands) {
+    wait_mirror_drained();
+    then([this, commands] {
+        if (!mirror_.ready()) {
+            fail_session("57P01", "terminating connection: the new primary was lost during the "
+                                  "switchover");
+            return true;
+        }
+        const auto former = primary_key_;
+        primary_key_ = {mirror_.process_id(), mirror_.secret_key()};
+        primary_ = other(primary_);
+        mirror_.adopt(former.first, former.second);
+        mirror_settings_ = settings_;
+        for (auto& [name, prepared] : statements_) {
+            prepared->form = Prepared::Form::none;
+            prepared->decided_generation = 0;
+            prepared->shadow_name.clear();
+        }
+        ++decision_generation_;
+        std::string sql;
+        for (const auto setting : protected_settings) {
+            const auto own = settings_.find(std::string(setting));
+            sql += own == settings_.end() ? "RESET " + std::string(setting)
+                                          : set_config(own->first, own->second);
+            sql += "; ";
+        }
+        for (const auto& command : commands) {
+            sql += command + "; ";
+        }
+        std::string message;
+        protocol::encode_query(message, sql);
+        send_primary(message, Expect::query,
+                     on_reply([this](char type, std::string_view, std::string_view) {
+                         if (type == 'E') {
+                             port_.log(3, "a session's belongings could not all be moved to the "
+                                          "new primary");
+                         }
+                     }));
+        mirror_.query(mirror_setup_sql(), mirror_out());
+        wait_primary();
+        return true;
+    });
+}
+
+}  // namespace banyan::router

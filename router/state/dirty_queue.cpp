@@ -1,0 +1,105 @@
+#include "router/state/dirty_queue.hpp"
+
+#include <algorithm>
+
+namespace banyan::router {
+
+DirtyKey DirtyQueue::mark(const RowKey& key, std::string reason, std::uint64_t generation) {
+    const auto [found, added] = entries_.try_emplace(key);
+    Entry& entry = found->second;
+    if (!added) {
+        unlink(key, entry);
+    }
+    entry.generation = generation;
+    entry.reason = std::move(reason);
+    entry.next_try = Clock::time_point::min();
+    order_[key.table].emplace(Position{entry.next_try, generation}, &found->first);
+    return to_dirty_key(found->first, entry);
+}
+
+bool DirtyQueue::clear(const RowKey& key, std::uint64_t generation) {
+    const auto found = entries_.find(key);
+    if (found == entries_.end() || found->second.generation != generation) {
+        return false;
+    }
+    unlink(found->first, found->second);
+    entries_.erase(found);
+    return true;
+}
+
+void DirtyQueue::postpone(const RowKey& key, Clock::time_point next_try) {
+    const auto found = entries_.find(key);
+    if (found == entries_.end()) {
+        return;
+    }
+    Entry& entry = found->second;
+    unlink(found->first, entry);
+    ++entry.attempts;
+    entry.next_try = next_try;
+    order_[key.table].emplace(Position{next_try, entry.generation}, &found->first);
+}
+
+void DirtyQueue::clear_all() {
+    order_.clear();
+    entries_.clear();
+}
+
+std::vector<DirtyKey> DirtyQueue::ready(std::size_t max, Clock::time_point now,
+                                        const Blocked& blocked) const {
+    std::vector<std::pair<Order::const_iterator, Order::const_iterator>> heads;
+    for (const auto& [table, order] : order_) {
+        if (!blocked(table)) {
+            heads.emplace_back(order.begin(), order.end());
+        }
+    }
+    std::vector<DirtyKey> keys;
+    while (keys.size() < max) {
+        auto first = heads.end();
+        for (auto head = heads.begin(); head != heads.end(); ++head) {
+            if (head->first != head->second &&
+                (first == heads.end() || head->first->first < first->first->first)) {
+                first = head;
+            }
+        }
+        if (first == heads.end() || first->first->first.first > now) {
+            break;
+        }
+        const RowKey& key = *first->first->second;
+        keys.push_back(to_dirty_key(key, entries_.at(key)));
+        ++first->first;
+    }
+    return keys;
+}
+
+std::optional<DirtyQueue::Clock::time_point> DirtyQueue::next_ready(const Blocked& blocked) const {
+    std::optional<Clock::time_point> next;
+    for (const auto& [table, order] : order_) {
+        if (!blocked(table) && (!next || order.begin()->first.first < *next)) {
+            next = order.begin()->first.first;
+        }
+    }
+    return next;
+}
+
+std::size_t DirtyQueue::size(TableId table) const {
+    const auto found = order_.find(table);
+    return found == order_.end() ? 0 : found->second.size();
+}
+
+std::vector<DirtyKey> DirtyQueue::sample(std::size_t max) const {
+    std::vector<DirtyKey> keys;
+    for (auto entry = entries_.begin(); entry != entries_.end() && keys.size() < max; ++entry) {
+        keys.push_back(to_dirty_key(entry->first, entry->second));
+    }
+    return keys;
+}
+
+void DirtyQueue::unlink(const RowKey& key, const Entry& entry) {
+    const auto order = order_.find(key.table);
+    order->second.erase({entry.next_try, entry.generation});
+    if (order->second.empty()) {
+        order_.erase(order);
+    }
+}
+
+}  // namespace banyan::router

@@ -1,0 +1,339 @@
+#include "router/state/ledger.hpp"
+
+#include <algorithm>
+#include <future>
+
+#include "router/state/journal_entry.hpp"
+#include "router/state/ledger_impl.hpp"
+
+namespace banyan::router {
+namespace {
+
+std::vector<TableId> tables_of(const CommitIntent& intent) {
+    std::vector<TableId> tables;
+    const auto add = [&](TableId table) {
+        if (std::find(tables.begin(), tables.end(), table) == tables.end()) {
+            tables.push_back(table);
+        }
+    };
+    for (const KeyWrite& write : intent.writes) {
+        add(write.key.table);
+    }
+    for (const SuspectMark& mark : intent.suspects) {
+        add(mark.table);
+    }
+    return tables;
+}
+
+}  // namespace
+
+Ledger::Ledger(StateDb& db) : impl_(std::make_unique<Impl>(db)) {
+    impl_->recover();
+}
+
+Ledger::~Ledger() {
+    // Requests run in order, so after this one nothing queued refers to the ledger any more.
+    impl_->db_.submit_and_wait([](sqlite3*) {});
+    impl_->store_.close();
+}
+
+TxnId Ledger::begin_commit(CommitIntent intent, std::function<void(bool durable)> done) {
+    std::string entry = encode_journal_entry(intent);
+    std::vector<TableId> at_stake = tables_of(intent);
+    const auto now = Impl::Clock::now();
+    const std::lock_guard guard(impl_->mutex_);
+    const TxnId id = ++impl_->last_txn_;
+    std::vector<DirtyKey> touched;
+    Impl::SuspectRows changed;  // durable by the journal entry until the end
+    for (const KeyWrite& write : intent.writes) {
+        ++impl_->in_flight_[write.key];
+        if (write.removes && !impl_->windows_.empty()) {
+            impl_->touch(write.key, touched);
+        }
+    }
+    for (const SuspectMark& mark : intent.suspects) {
+        impl_->mark_suspect(mark, changed);
+        ++impl_->carried_[mark.table];
+    }
+    impl_->txns_.emplace(id, Impl::Txn{std::move(intent), now, false, {}, {}});
+    ++impl_->journaled_;
+    impl_->write(
+        [impl = impl_.get(), id, entry = std::move(entry),
+         touched = std::move(touched)](sqlite3* db) {
+            impl->store_.put_journal(db, id, entry);
+            impl->store_.put_dirty(db, touched);
+        },
+        std::move(done), std::move(at_stake));
+    return id;
+}
+
+void Ledger::finish(TxnId txn, CommitOutcome outcome) {
+    const std::lock_guard guard(impl_->mutex_);
+    impl_->end(txn, outcome,
+               outcome == CommitOutcome::mirrored ? "touched_no_row" : "not_mirrored");
+}
+
+void Ledger::lose(TxnId txn, std::vector<LimboBackend> backends) {
+    const std::lock_guard guard(impl_->mutex_);
+    if (const auto found = impl_->txns_.find(txn); found != impl_->txns_.end()) {
+        found->second.limbo = true;
+        found->second.lost = Impl::Clock::now();
+        found->second.backends = std::move(backends);
+        impl_->work_.notify_all();
+    }
+}
+
+void Ledger::set_tables(std::vector<TableId> tables) {
+    const std::lock_guard guard(impl_->mutex_);
+    impl_->tables_ = std::move(tables);
+    const auto all = impl_->suspects_.find(0);
+    if (all == impl_->suspects_.end() || impl_->tables_.empty()) {
+        return;
+    }
+    const std::string reason = all->second.reason;
+    impl_->suspects_.erase(all);
+    Impl::SuspectRows changed;
+    impl_->mark_suspect({0, reason}, changed);
+    impl_->write([impl = impl_.get(), changed = std::move(changed)](sqlite3* db) {
+        impl->store_.put_suspects(db, changed);
+        impl->store_.erase_suspect(db, 0);
+    });
+}
+
+void Ledger::mark_suspect(const std::vector<SuspectMark>& marks) {
+    const std::lock_guard guard(impl_->mutex_);
+    Impl::SuspectRows changed;
+    for (const SuspectMark& mark : marks) {
+        impl_->mark_suspect(mark, changed);
+    }
+    impl_->write([impl = impl_.get(), changed = std::move(changed)](sqlite3* db) {
+        impl->store_.put_suspects(db, changed);
+    });
+}
+
+void Ledger::mark_dirty(const std::vector<RowKey>& keys, const std::string& reason) {
+    const std::lock_guard guard(impl_->mutex_);
+    std::vector<DirtyKey> changed;
+    for (const RowKey& key : keys) {
+        changed.push_back(impl_->mark_dirty(key, reason));
+    }
+    impl_->write([impl = impl_.get(), changed = std::move(changed)](sqlite3* db) {
+        impl->store_.put_dirty(db, changed);
+    });
+    impl_->work_.notify_all();
+}
+
+std::vector<std::pair<TxnId, std::vector<LimboBackend>>> Ledger::limbo() const {
+    const std::lock_guard guard(impl_->mutex_);
+    std::vector<std::pair<TxnId, std::vector<LimboBackend>>> lost;
+    for (const auto& [id, txn] : impl_->txns_) {
+        if (txn.limbo) {
+            lost.emplace_back(id, txn.backends);
+        }
+    }
+    return lost;
+}
+
+void Ledger::resolve_limbo(TxnId txn) {
+    const std::lock_guard guard(impl_->mutex_);
+    const auto found = impl_->txns_.find(txn);
+    if (found != impl_->txns_.end() && found->second.limbo) {
+        impl_->end(txn, CommitOutcome::not_mirrored, "unknown_outcome");
+    }
+}
+
+std::chrono::milliseconds Ledger::limbo_age(TxnId txn) const {
+    const std::lock_guard guard(impl_->mutex_);
+    const auto found = impl_->txns_.find(txn);
+    if (found == impl_->txns_.end() || !found->second.limbo) {
+        return {};
+    }
+    return std::chrono::duration_cast<std::chrono::milliseconds>(Impl::Clock::now() -
+                                                                 found->second.lost);
+}
+
+bool Ledger::in_flight(const RowKey& key) const {
+    const std::lock_guard guard(impl_->mutex_);
+    return impl_->in_flight_.contains(key);
+}
+
+bool Ledger::wait_in_flight(std::chrono::milliseconds timeout) const {
+    std::unique_lock lock(impl_->mutex_);
+    const TxnId newest = impl_->last_txn_;
+    return impl_->ended_.wait_for(lock, timeout, [&] {
+        return impl_->txns_.empty() || impl_->txns_.begin()->first > newest;
+    });
+}
+
+Ledger::WindowId Ledger::open_window(TableId table) {
+    std::unique_lock lock(impl_->mutex_);
+    const auto waiting = impl_->windows_waiting_.insert(table);
+    impl_->ended_.wait(lock, [&] { return !impl_->repairing_.contains(table); });
+    impl_->windows_waiting_.erase(waiting);
+    const WindowId id = ++impl_->last_window_;
+    impl_->windows_[id].table = table;
+    std::vector<DirtyKey> touched;
+    for (const auto& [txn_id, txn] : impl_->txns_) {
+        for (const KeyWrite& write : txn.intent.writes) {
+            if (write.removes && write.key.table == table) {
+                impl_->touch(write.key, touched);
+            }
+        }
+    }
+    if (touched.empty()) {
+        return id;
+    }
+    // Their COMMIT may be on its way already, so unlike in begin_commit nothing else keeps the
+    // chunk from committing before they are durable.
+    auto durable = std::make_shared<std::promise<bool>>();
+    impl_->write([impl = impl_.get(), touched = std::move(touched)](
+                     sqlite3* db) { impl->store_.put_dirty(db, touched); },
+                 [durable](bool ok) { durable->set_value(ok); }, {table});
+    lock.unlock();
+    durable->get_future().wait();
+    return id;
+}
+
+std::vector<RowKey> Ledger::touched(WindowId window) const {
+    const std::lock_guard guard(impl_->mutex_);
+    const auto found = impl_->windows_.find(window);
+    if (found == impl_->windows_.end()) {
+        return {};
+    }
+    return {found->second.touched.begin(), found->second.touched.end()};
+}
+
+void Ledger::close_window(WindowId window) {
+    const std::lock_guard guard(impl_->mutex_);
+    impl_->windows_.erase(window);
+    impl_->work_.notify_all();
+}
+
+std::vector<DirtyKey> Ledger::begin_repair(std::size_t max) {
+    const std::lock_guard guard(impl_->mutex_);
+    auto keys = impl_->dirty_.ready(max, Impl::Clock::now(),
+                                    [&](TableId table) { return impl_->repair_blocked(table); });
+    for (const DirtyKey& key : keys) {
+        impl_->repairing_.insert(key.key.table);
+    }
+    return keys;
+}
+
+void Ledger::clear_dirty(const RowKey& key, std::uint64_t generation) {
+    const std::lock_guard guard(impl_->mutex_);
+    if (!impl_->dirty_.clear(key, generation)) {
+        return;
+    }
+    ++impl_->repaired_;
+    impl_->write([impl = impl_.get(), key, generation](sqlite3* db) {
+        impl->store_.erase_dirty(db, key, generation);
+    });
+}
+
+void Ledger::requeue(const RowKey& key, std::chrono::milliseconds delay) {
+    const std::lock_guard guard(impl_->mutex_);
+    impl_->dirty_.postpone(key, Impl::Clock::now() + delay);
+}
+
+void Ledger::end_repair() {
+    const std::lock_guard guard(impl_->mutex_);
+    impl_->repairing_.clear();
+    impl_->ended_.notify_all();
+}
+
+std::uint64_t Ledger::dirty_count() const {
+    const std::lock_guard guard(impl_->mutex_);
+    return impl_->dirty_.size();
+}
+
+std::uint64_t Ledger::dirty_count(TableId table) const {
+    const std::lock_guard guard(impl_->mutex_);
+    return impl_->dirty_.size(table);
+}
+
+std::vector<DirtyKey> Ledger::dirty_sample(std::size_t max) const {
+    const std::lock_guard guard(impl_->mutex_);
+    return impl_->dirty_.sample(max);
+}
+
+void Ledger::wait_for_work(std::chrono::milliseconds timeout) const {
+    const auto deadline = Impl::Clock::now() + timeout;
+    std::unique_lock lock(impl_->mutex_);
+    impl_->resync();
+    for (;;) {
+        const auto now = Impl::Clock::now();
+        const auto next =
+            impl_->dirty_.next_ready([&](TableId table) { return impl_->repair_blocked(table); });
+        if (now >= deadline || (next && *next <= now)) {
+            return;
+        }
+        impl_->work_.wait_until(lock, next ? std::min(*next, deadline) : deadline);
+    }
+}
+
+std::vector<SuspectTable> Ledger::suspects() const {
+    const std::lock_guard guard(impl_->mutex_);
+    std::vector<SuspectTable> suspects;
+    for (const auto& [table, suspect] : impl_->suspects_) {
+        suspects.push_back(suspect);
+    }
+    return suspects;
+}
+
+std::optional<SuspectTable> Ledger::suspect(TableId table) const {
+    const std::lock_guard guard(impl_->mutex_);
+    auto found = impl_->suspects_.find(table);
+    if (found == impl_->suspects_.end()) {
+        found = impl_->suspects_.find(0);
+    }
+    return found == impl_->suspects_.end() ? std::nullopt : std::optional(found->second);
+}
+
+bool Ledger::clear_suspect(TableId table, std::uint64_t generation) {
+    const std::lock_guard guard(impl_->mutex_);
+    const auto found = impl_->suspects_.find(table);
+    if (table == 0 || found == impl_->suspects_.end() || found->second.generation != generation ||
+        impl_->carried_.contains(table) || impl_->carried_.contains(0)) {
+        return false;
+    }
+    impl_->suspects_.erase(found);
+    impl_->write(
+        [impl = impl_.get(), table](sqlite3* db) { impl->store_.erase_suspect(db, table); });
+    return true;
+}
+
+void Ledger::forget_all() {
+    const std::lock_guard guard(impl_->mutex_);
+    impl_->txns_.clear();
+    impl_->in_flight_.clear();
+    impl_->carried_.clear();
+    impl_->dirty_.clear_all();
+    impl_->suspects_.clear();
+    impl_->windows_.clear();
+    impl_->write([impl = impl_.get()](sqlite3* db) { impl->store_.replace_all(db, {}); });
+    impl_->ended_.notify_all();
+}
+
+LedgerStats Ledger::stats() const {
+    LedgerStats stats;
+    const std::lock_guard guard(impl_->mutex_);
+    impl_->resync();
+    stats.in_flight = impl_->txns_.size();
+    stats.limbo = static_cast<std::uint64_t>(
+        std::count_if(impl_->txns_.begin(), impl_->txns_.end(),
+                      [](const auto& entry) { return entry.second.limbo; }));
+    stats.dirty = impl_->dirty_.size();
+    stats.suspect_tables = impl_->suspects_.size();
+    stats.journaled_total = impl_->journaled_;
+    stats.journal_batches_total = impl_->db_.batches();
+    stats.journal_errors_total = impl_->failures_;
+    stats.repaired_total = impl_->repaired_;
+    if (!impl_->txns_.empty()) {
+        stats.oldest_in_flight = std::chrono::duration_cast<std::chrono::milliseconds>(
+            Impl::Clock::now() - impl_->txns_.begin()->second.begun);
+    }
+    stats.journal_failed = impl_->journal_failed_;
+    return stats;
+}
+
+}  // namespace banyan::router

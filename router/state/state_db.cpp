@@ -1,0 +1,377 @@
+#include "router/state/state_db.hpp"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <fstream>
+#include <future>
+#include <map>
+#include <mutex>
+#include <stdexcept>
+#include <thread>
+
+#include "router/state/lock_file.hpp"
+#include "router/state/sqlite.hpp"
+
+namespace banyan::router {
+namespace {
+
+constexpr std::size_t max_batch = 1024;
+constexpr int checkpoint_pages = 1000;    // 4 MB: how much WAL the checkpointer lets gather
+constexpr int restart_pages = 16 * 1024;  // 64 MB: from here on writers wait for a moment
+
+using Db = std::unique_ptr<sqlite3, int (*)(sqlite3*)>;
+
+Db open_connection(const std::filesystem::path& file) {
+    sqlite3* db = nullptr;
+    const int code = sqlite3_open_v2(
+        file.c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX,
+        nullptr);
+    Db owned(db, &sqlite3_close_v2);
+    if (code != SQLITE_OK) {
+        throw std::runtime_error(db == nullptr ? "out of memory" : sqlite3_errmsg(db));
+    }
+    sqlite3_busy_timeout(db, 10'000);
+    return owned;
+}
+
+std::string boot_id() {
+    std::ifstream file("/proc/sys/kernel/random/boot_id");
+    std::string id;
+    std::getline(file, id);
+    return id;
+}
+
+std::string meta(sqlite3* db, std::string_view name) {
+    sqlite::Statement get(db, "SELECT value FROM meta WHERE name = ?");
+    get.bind_text(1, name);
+    return get.step() ? get.text(0) : "";
+}
+
+void set_meta(sqlite3* db, std::string_view name, std::string_view value) {
+    sqlite::Statement put(db, "INSERT OR REPLACE INTO meta(name, value) VALUES (?, ?)");
+    put.bind_text(1, name).bind_text(2, value).run();
+}
+
+}  // namespace
+
+class StateDb::Impl {
+   public:
+    struct Request {
+        std::function<void(sqlite3*)> work;
+        std::function<void(bool)> done;
+    };
+
+    Result<void> open(const std::filesystem::path& directory, Durability durability) {
+        std::error_code code;
+        std::filesystem::create_directories(directory, code);
+        if (code) {
+            return Error{
+                "cannot create the state directory " + directory.string() + ": " + code.message(),
+                ""};
+        }
+        BANYAN_TRY(lock_.take(directory));
+        const auto file = directory / "banyan.db";
+        try {
+            writer_ = open_connection(file);
+            start_run(durability);
+            reader_ = open_connection(file);
+            sqlite::exec(reader_.get(), "PRAGMA query_only = ON");
+            checkpointer_ = open_connection(file);
+            sqlite::exec(checkpointer_.get(), "PRAGMA synchronous = NORMAL");
+            // Connections open lazily; a damaged file should be found now.
+            sqlite::Statement count(reader_.get(), "SELECT count(*) FROM meta");
+            count.run();
+        } catch (const std::exception& error) {
+            return Error{"the state database " + file.string() +
+                             " cannot be used: " + error.what() +
+                             "; if it is damaged, move it away: every table must then be verified",
+                         ""};
+        }
+        opened_ = true;
+        sqlite3_wal_hook(writer_.get(), &Impl::log_grew, this);
+        writer_thread_ = std::thread([this] { write_loop(); });
+        checkpoint_thread_ = std::thread([this] { checkpoint_loop(); });
+        return {};
+    }
+
+    // Says what the previous run left behind and marks this one as not ended. Synced, whatever the
+    // durability: were the cleared mark lost in a machine crash, the crash would look like a clean
+    // end.
+    void start_run(Durability durability) {
+        sqlite3* db = writer_.get();
+        sqlite::exec(db,
+                     "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
+                     "PRAGMA wal_autocheckpoint = 0; PRAGMA temp_store = MEMORY;"
+                     "PRAGMA cache_size = -16000;"
+                     "BEGIN IMMEDIATE;"
+                     "CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value TEXT NOT NULL)"
+                     "  WITHOUT ROWID;"
+                     "CREATE TABLE IF NOT EXISTS tables(id INTEGER PRIMARY KEY AUTOINCREMENT,"
+                     "  schema TEXT NOT NULL, name TEXT NOT NULL, UNIQUE(schema, name));");
+        const std::string boot = boot_id();
+        const bool crashed = meta(db, "ended") == "no" && meta(db, "durability") == "process" &&
+                             meta(db, "boot_id") != boot;
+        if (crashed || lock_.lost()) {
+            set_meta(db, "journal_incomplete", "yes");
+        }
+        machine_crashed_ = meta(db, "journal_incomplete") == "yes";
+        set_meta(db, "boot_id", boot);
+        set_meta(db, "durability", durability == Durability::process ? "process" : "power");
+        set_meta(db, "ended", "no");
+        sqlite::exec(db, "COMMIT");
+        lock_.set_lost(false);
+        // NORMAL in WAL mode writes without syncing, like OFF, but orders the checkpoints: a
+        // machine crash may lose the last commits and never damages the file.
+        if (durability == Durability::process) {
+            sqlite::exec(db, "PRAGMA synchronous = NORMAL");
+        }
+        sqlite::Statement all(db, "SELECT id, schema, name FROM tables");
+        while (all.step()) {
+            table_ids_[{all.text(1), all.text(2)}] = static_cast<TableId>(all.number(0));
+        }
+    }
+
+    void submit(Request request) {
+        {
+            const std::lock_guard guard(mutex_);
+            if (!stopping_) {
+                queue_.push_back(std::move(request));
+                if (queue_.size() == 1) {
+                    wake_.notify_one();
+                }
+                return;
+            }
+        }
+        request.done(false);
+    }
+
+    void shut_down() {
+        {
+            const std::lock_guard guard(mutex_);
+            stopping_ = true;
+        }
+        wake_.notify_all();
+        checkpoint_wake_.notify_all();
+        if (writer_thread_.joinable()) {
+            writer_thread_.join();
+        }
+        if (checkpoint_thread_.joinable()) {
+            checkpoint_thread_.join();
+        }
+        if (!opened_) {
+            return;
+        }
+        try {
+            sqlite::exec(writer_.get(), "PRAGMA synchronous = FULL");
+            set_meta(writer_.get(), "ended", "clean");
+        } catch (const std::exception& error) {
+            spdlog::error("state: the clean end could not be recorded: {}", error.what());
+        }
+    }
+
+    void write_loop() {
+        std::deque<Request> batch;
+        for (;;) {
+            {
+                std::unique_lock lock(mutex_);
+                wake_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
+                if (queue_.empty()) {
+                    break;
+                }
+                const std::size_t size = std::min(queue_.size(), max_batch);
+                std::move(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(size),
+                          std::back_inserter(batch));
+                queue_.erase(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(size));
+            }
+            write_batch(batch);
+            batch.clear();
+        }
+    }
+
+    // After every commit, on the writer thread: how long the log has grown.
+    static int log_grew(void* self, sqlite3*, const char*, int pages) {
+        static_cast<Impl*>(self)->log_grew(pages);
+        return SQLITE_OK;
+    }
+
+    void log_grew(int pages) {
+        if (pages < log_pages_) {
+            next_checkpoint_ = checkpoint_pages;  // the log began anew
+        }
+        log_pages_ = pages;
+        if (pages >= next_checkpoint_) {
+            next_checkpoint_ = pages + checkpoint_pages;
+            const std::lock_guard guard(mutex_);
+            checkpoint_due_ = true;
+            checkpoint_wake_.notify_one();
+        }
+    }
+
+    // Checkpoints sync, which may take long on a slow disk, so they run beside the writer: PASSIVE
+    // never makes it wait. Only if it never pauses long enough for the log to begin anew does
+    // RESTART hold it up, for the little that the passive one has left.
+    void checkpoint_loop() {
+        for (;;) {
+            {
+                std::unique_lock lock(mutex_);
+                checkpoint_wake_.wait(lock, [&] { return stopping_ || checkpoint_due_; });
+                if (stopping_) {
+                    return;
+                }
+                checkpoint_due_ = false;
+            }
+            sqlite3_wal_checkpoint_v2(checkpointer_.get(), nullptr, SQLITE_CHECKPOINT_PASSIVE,
+                                      nullptr, nullptr);
+            if (log_pages_ >= restart_pages) {
+                sqlite3_wal_checkpoint_v2(checkpointer_.get(), nullptr, SQLITE_CHECKPOINT_RESTART,
+                                          nullptr, nullptr);
+            }
+        }
+    }
+
+    std::string transact(const std::function<void()>& work) {
+        try {
+            sqlite::exec(writer_.get(), "BEGIN IMMEDIATE");
+            work();
+            sqlite::exec(writer_.get(), "COMMIT");
+            batches_.fetch_add(1, std::memory_order_relaxed);
+            return "";
+        } catch (const std::exception& error) {
+            const std::string why = error.what();
+            // SQLITE_FULL and SQLITE_IOERR may have rolled back already.
+            if (sqlite3_get_autocommit(writer_.get()) == 0) {
+                sqlite3_exec(writer_.get(), "ROLLBACK", nullptr, nullptr, nullptr);
+            }
+            return why.empty() ? "unknown" : why;
+        }
+    }
+
+    void write_batch(std::deque<Request>& batch) {
+        const std::string why = transact([&] {
+            for (Request& request : batch) {
+                request.work(writer_.get());
+            }
+        });
+        if (why.empty()) {
+            for (Request& request : batch) {
+                request.done(true);
+            }
+            failing_ = false;
+            return;
+        }
+        for (Request& request : batch) {
+            const std::string single = transact([&] { request.work(writer_.get()); });
+            if (!single.empty()) {
+                errors_.fetch_add(1, std::memory_order_relaxed);
+                if (!std::exchange(failing_, true)) {
+                    spdlog::error("state: a write failed: {}", single);
+                }
+            } else {
+                failing_ = false;
+            }
+            request.done(single.empty());
+        }
+    }
+
+    std::mutex mutex_;  // queue_, stopping_, checkpoint_due_
+    std::condition_variable wake_;
+    std::condition_variable checkpoint_wake_;
+    std::deque<Request> queue_;
+    bool stopping_ = false;
+    bool checkpoint_due_ = false;
+    std::atomic<int> log_pages_{0};
+    int next_checkpoint_ = checkpoint_pages;  // writer thread only
+    bool failing_ = false;                    // writer thread only
+
+    std::mutex tables_mutex_;
+    std::map<std::pair<std::string, std::string>, TableId> table_ids_;
+    std::mutex reader_mutex_;
+    std::atomic<bool> machine_crashed_{false};
+    std::atomic<std::uint64_t> batches_{0};
+    std::atomic<std::uint64_t> errors_{0};
+    bool opened_ = false;
+
+    // Declared first, so released last: nobody may open the file before it is closed here.
+    LockFile lock_;
+    Db writer_{nullptr, &sqlite3_close_v2};
+    Db reader_{nullptr, &sqlite3_close_v2};
+    Db checkpointer_{nullptr, &sqlite3_close_v2};
+    std::thread writer_thread_;
+    std::thread checkpoint_thread_;
+};
+
+StateDb::StateDb(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+StateDb::~StateDb() {
+    impl_->shut_down();
+}
+
+Result<std::unique_ptr<StateDb>> StateDb::open(const std::filesystem::path& directory,
+                                               Durability durability) {
+    auto impl = std::make_unique<Impl>();
+    BANYAN_TRY(impl->open(directory, durability));
+    return std::unique_ptr<StateDb>(new StateDb(std::move(impl)));
+}
+
+void StateDb::submit(std::function<void(sqlite3*)> work, std::function<void(bool)> done) {
+    impl_->submit({std::move(work), std::move(done)});
+}
+
+bool StateDb::submit_and_wait(std::function<void(sqlite3*)> work) {
+    // Shared: set_value() may still be at work when the waiter is already on its way.
+    auto answered = std::make_shared<std::promise<bool>>();
+    impl_->submit({std::move(work), [answered](bool ok) { answered->set_value(ok); }});
+    return answered->get_future().get();
+}
+
+void StateDb::read(const std::function<void(sqlite3*)>& read) {
+    const std::lock_guard guard(impl_->reader_mutex_);
+    read(impl_->reader_.get());
+}
+
+TableId StateDb::table_id(const std::string& schema, const std::string& name) {
+    const std::lock_guard guard(impl_->tables_mutex_);
+    const auto known = impl_->table_ids_.find({schema, name});
+    if (known != impl_->table_ids_.end()) {
+        return known->second;
+    }
+    TableId id = 0;
+    const bool stored = submit_and_wait([&](sqlite3* db) {
+        sqlite::Statement put(db, "INSERT INTO tables(schema, name) VALUES (?, ?)");
+        put.bind_text(1, schema).bind_text(2, name).run();
+        id = static_cast<TableId>(sqlite3_last_insert_rowid(db));
+    });
+    if (!stored) {
+        return 0;
+    }
+    impl_->table_ids_[{schema, name}] = id;
+    return id;
+}
+
+bool StateDb::machine_crashed() const {
+    return impl_->machine_crashed_;
+}
+
+void StateDb::machine_crash_handled() {
+    if (impl_->machine_crashed_ &&
+        submit_and_wait([](sqlite3* db) { set_meta(db, "journal_incomplete", "no"); })) {
+        impl_->machine_crashed_ = false;
+    }
+}
+
+void StateDb::note_journal_lost(bool lost) {
+    impl_->lock_.set_lost(lost);
+}
+
+std::uint64_t StateDb::batches() const {
+    return impl_->batches_.load(std::memory_order_relaxed);
+}
+std::uint64_t StateDb::errors() const {
+    return impl_->errors_.load(std::memory_order_relaxed);
+}
+
+}  // namespace banyan::router

@@ -1,0 +1,72 @@
+// Copies one table chunk by chunk: Protocol P of router/sync/README.md, on two connections of its
+// own. One thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "router/catalog/catalog.hpp"
+#include "router/pg/connection.hpp"
+#include "router/state/ledger.hpp"
+#include "router/sync/backfill_store.hpp"
+
+namespace banyan::router {
+
+/// Settings for backfill's connections: no waits without an end, and on the target no triggers and
+/// no foreign keys (rows arrive in key order, not parents first).
+Result<void> prepare_source_session(Connection& source, std::chrono::milliseconds lock_timeout);
+Result<void> prepare_target_session(Connection& target, std::chrono::milliseconds lock_timeout);
+
+class TableCopier {
+   public:
+    /// References outlive the copier.
+    TableCopier(Ledger& ledger, Connection& source, Connection& target,
+                std::shared_ptr<const Table> table);
+    /// Closes the window if one is open. After a lost target connection call only when the lost
+    /// backend is known to be gone, or the table is suspect: its COMMIT may still take effect.
+    ~TableCopier();
+    TableCopier(const TableCopier&) = delete;
+    TableCopier& operator=(const TableCopier&) = delete;
+
+    /// Creates the temporary tables and takes up the stored progress.
+    Result<void> begin();
+    /// Copies the next `limit` rows. On failure nothing has changed on the target, unless the
+    /// connection was lost.
+    Result<std::uint64_t> copy_chunk(std::uint32_t limit);
+    /// Passes over the next `limit` rows: makes their keys dirty instead, durably.
+    Result<std::uint64_t> leave_chunk_to_repair(std::uint32_t limit, const std::string& reason);
+
+    const StoredProgress& progress() const { return progress_; }
+    /// Which side the last failure came from.
+    Connection& failed_connection() { return source_failed_ ? source_ : target_; }
+    /// A COMMIT was sent on the target and not answered.
+    bool outcome_unknown() const { return outcome_unknown_; }
+
+   private:
+    struct ChunkRead {
+        std::uint64_t rows = 0;
+        KeyText last_key;
+    };
+    Result<ChunkRead> transfer(std::uint32_t limit);
+    Result<ChunkRead> stream_rows(const std::string& sql);
+    Result<void> remove_touched();
+    StoredProgress after(const ChunkRead& chunk, std::uint32_t limit) const;
+    void close_window();
+    std::string chunk_query(const std::string& columns, std::uint32_t limit) const;
+
+    Ledger& ledger_;
+    Connection& source_;
+    Connection& target_;
+    std::shared_ptr<const Table> table_;
+    std::vector<std::size_t> columns_;  // in the stream
+    std::string columns_sql_;
+    std::string insert_sql_;
+    std::string remove_sql_;
+    StoredProgress progress_;
+    std::optional<Ledger::WindowId> window_;
+    bool source_failed_ = false;
+    bool outcome_unknown_ = false;
+};
+
+}  // namespace banyan::router

@@ -1,0 +1,359 @@
+#include "router/sync/verify.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <thread>
+
+#include "router/sync/recheck.hpp"
+#include "router/sync/table_sql.hpp"
+#include "router/sync/verify_session.hpp"
+
+namespace banyan::router {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::size_t max_sample = 100;
+constexpr std::uint32_t max_reconnects = 5;
+constexpr std::uint32_t whole_table_attempts = 6;
+constexpr std::chrono::milliseconds range_time{200};
+constexpr std::chrono::milliseconds in_flight_timeout{2000};
+
+std::int64_t unix_ms() {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(
+               std::chrono::system_clock::now().time_since_epoch())
+        .count();
+}
+
+std::string_view to_string(Verdict verdict) {
+    switch (verdict) {
+        case Verdict::equal:
+            return "equal";
+        case Verdict::missing:
+            return "missing";
+        case Verdict::extra:
+            return "extra";
+        case Verdict::different:
+            return "different";
+        case Verdict::undecided:
+            return "undecided";
+    }
+    return "";
+}
+
+class TableVerifier {
+   public:
+    TableVerifier(const VerifyContext& context, const Table& table, bool repair,
+                  const std::function<void(const TableVerification&)>& progress,
+                  const std::atomic<bool>& cancel)
+        : context_(context), table_(table), repair_(repair), progress_(progress), cancel_(cancel),
+          primary_side_(primary_of(context.phase())) {}
+
+    TableVerification run() {
+        result_.table = table_.id;
+        result_.name = table_.display_name();
+        result_.state = "running";
+        result_.started_unix_ms = unix_ms();
+        auto finished = verify();
+        if (!finished) {
+            result_.state = "failed";
+            result_.error = std::move(finished).error().message;
+        } else if (cancel_) {
+            result_.state = "stopped";
+        } else if (result_.missing + result_.extra + result_.different != 0) {
+            result_.state = "different";
+        } else {
+            result_.state = undecided_ != 0 ? "inconclusive" : "equal";
+        }
+        result_.finished_unix_ms = unix_ms();
+        report();
+        return std::move(result_);
+    }
+
+   private:
+    Result<void> verify();
+    Result<void> estimate();
+    Result<void> compare_ranges();
+    Result<KeyText> upper_key(const KeyText& low);
+    Result<void> compare_range(const KeyText& low, const KeyText& high);
+    Result<std::vector<KeyText>> candidates(const KeyText& low, const KeyText& high);
+    Result<void> judge(const std::vector<KeyText>& keys);
+    Result<void> compare_whole();
+
+    bool phase_changed() const {
+        const Phase phase = context_.phase();
+        return !mirrors(phase) || primary_of(phase) != primary_side_;
+    }
+    Result<void> connect() {
+        auto opened = VerifySession::open(context_.config, primary_side_);
+        if (!opened) {
+            return std::move(opened).error();
+        }
+        session_.emplace(std::move(*opened));
+        return {};
+    }
+    std::string sum_query(const std::string& where) const {
+        return "SELECT pg_catalog.count(*), pg_catalog.sum(" + row_hash(table_) + ") FROM " +
+               from_name(table_) + where;
+    }
+    void report() const {
+        if (progress_) {
+            progress_(result_);
+        }
+    }
+
+    const VerifyContext& context_;
+    const Table& table_;
+    const bool repair_;
+    const std::function<void(const TableVerification&)>& progress_;
+    const std::atomic<bool>& cancel_;
+    const Side primary_side_;
+    std::optional<VerifySession> session_;
+    TableVerification result_;
+    std::uint64_t undecided_ = 0;
+    std::uint64_t range_rows_ = 5000;
+};
+
+Result<void> TableVerifier::verify() {
+    const std::string& reason = table_.not_captured_because;
+    if (reason == "not_on_mirror" || reason == "columns_differ") {
+        return Error{reason + ": there is nothing to compare the table with", ""};
+    }
+    if (auto connected = connect(); !connected) {
+        return connected;
+    }
+    if (auto estimated = estimate(); !estimated) {
+        return estimated;
+    }
+    return table_.key.empty() ? compare_whole() : compare_ranges();
+}
+
+Result<void> TableVerifier::estimate() {
+    auto rows = session_->primary.exec(
+        "SELECT pg_catalog.sum(pg_catalog.float8larger(c.reltuples, 0))::pg_catalog.int8"
+        " FROM pg_catalog.pg_class c WHERE c.relkind = 'r' AND (c.oid = $1 OR c.oid IN"
+        " (SELECT relid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass)))",
+        {Param::number(table_.oid)});
+    if (!rows) {
+        return std::move(rows).error();
+    }
+    result_.rows_estimated = static_cast<std::uint64_t>(rows->number(0, 0));
+    return {};
+}
+
+Result<void> TableVerifier::compare_ranges() {
+    KeyText low;
+    std::uint32_t reconnects = 0;
+    while (!cancel_) {
+        if (phase_changed()) {
+            return Error{"the phase changed during the verification", ""};
+        }
+        const auto started = Clock::now();
+        const std::uint64_t rows_before = result_.rows_compared;
+        auto high = upper_key(low);
+        auto compared = high ? compare_range(low, *high) : Result<void>(high.error());
+        if (!compared) {
+            const bool lost =
+                classify_failure(compared.error(), session_->primary) == Failure::lost ||
+                classify_failure(compared.error(), session_->mirror) == Failure::lost;
+            if (!lost || ++reconnects > max_reconnects) {
+                return compared;
+            }
+            std::this_thread::sleep_for(std::chrono::milliseconds(200) * reconnects);
+            if (auto again = connect(); !again && reconnects == max_reconnects) {
+                return again;
+            }
+            result_.rows_compared = rows_before;
+            continue;
+        }
+        reconnects = 0;
+        report();
+        if (high->empty()) {
+            break;
+        }
+        low = *high;
+        const double ratio = std::chrono::duration<double>(range_time) /
+                             std::max<std::chrono::duration<double>>(
+                                 Clock::now() - started, std::chrono::milliseconds(1));
+        range_rows_ = static_cast<std::uint64_t>(std::clamp(
+            static_cast<double>(range_rows_) * std::clamp(ratio, 0.25, 2.0), 100.0, 100000.0));
+    }
+    return {};
+}
+
+// The key that ends the next range; empty if the range is the last one and open above, so that
+// extra rows behind the primary's last are seen.
+Result<KeyText> TableVerifier::upper_key(const KeyText& low) {
+    auto rows = session_->primary.exec(
+        "SELECT " + column_list(table_, table_.key) + " FROM " + from_name(table_) +
+        key_range(table_, low, {}) + " ORDER BY " + column_list(table_, table_.key) + " OFFSET " +
+        std::to_string(range_rows_ - 1) + " LIMIT 1");
+    if (!rows) {
+        return std::move(rows).error();
+    }
+    KeyText key;
+    for (int column = 0; rows->size() == 1 && column < rows->columns(); ++column) {
+        key.push_back(rows->text(0, column));
+    }
+    return key;
+}
+
+Result<void> TableVerifier::compare_range(const KeyText& low, const KeyText& high) {
+    auto sums = ask_both(*session_, sum_query(key_range(table_, low, high)));
+    if (!sums) {
+        return std::move(sums).error();
+    }
+    result_.rows_compared += static_cast<std::uint64_t>(sums->primary.number(0, 0));
+    if (sums->primary.view(0, 0) == sums->mirror.view(0, 0) &&
+        sums->primary.view(0, 1) == sums->mirror.view(0, 1)) {
+        return {};
+    }
+    auto keys = candidates(low, high);
+    if (!keys) {
+        return std::move(keys).error();
+    }
+    return judge(*keys);
+}
+
+Result<std::vector<KeyText>> TableVerifier::candidates(const KeyText& low, const KeyText& high) {
+    auto rows = ask_both(*session_, "SELECT " + row_hash(table_) + ", " +
+                                        column_list(table_, table_.key) + " FROM " +
+                                        from_name(table_) + key_range(table_, low, high));
+    if (!rows) {
+        return std::move(rows).error();
+    }
+    auto key_at = [&](const Rows& side, int row) {
+        KeyText key;
+        for (int column = 1; column < side.columns(); ++column) {
+            key.push_back(side.text(row, column));
+        }
+        return key;
+    };
+    std::map<KeyText, std::string> expected;
+    for (int row = 0; row < rows->primary.size(); ++row) {
+        expected.emplace(key_at(rows->primary, row), rows->primary.text(row, 0));
+    }
+    std::vector<KeyText> keys;
+    for (int row = 0; row < rows->mirror.size(); ++row) {
+        KeyText key = key_at(rows->mirror, row);
+        const auto twin = expected.find(key);
+        if (twin == expected.end()) {
+            keys.push_back(std::move(key));
+            continue;
+        }
+        if (twin->second != rows->mirror.view(row, 0)) {
+            keys.push_back(std::move(key));
+        }
+        expected.erase(twin);
+    }
+    for (auto& [key, hash] : expected) {
+        keys.push_back(key);
+    }
+    return keys;
+}
+
+Result<void> TableVerifier::judge(const std::vector<KeyText>& keys) {
+    if (keys.empty()) {
+        ++result_.raced;  // gone before the range could be listed
+        return {};
+    }
+    auto rechecked = recheck_keys(*session_, context_.ledger, table_, keys, cancel_);
+    if (!rechecked) {
+        return std::move(rechecked).error();
+    }
+    std::vector<RowKey> to_repair;
+    for (const Rechecked& item : *rechecked) {
+        switch (item.verdict) {
+            case Verdict::equal:
+                ++result_.raced;
+                continue;
+            case Verdict::undecided:
+                ++undecided_;
+                continue;
+            case Verdict::missing:
+                ++result_.missing;
+                break;
+            case Verdict::extra:
+                ++result_.extra;
+                break;
+            case Verdict::different:
+                ++result_.different;
+                break;
+        }
+        to_repair.push_back(item.key);
+        if (result_.sample.size() < max_sample) {
+            Difference difference{printable_key(table_, item.text),
+                                  std::string(to_string(item.verdict)), {}};
+            if (item.verdict == Verdict::different) {
+                auto columns = differing_columns(*session_, table_, item.text);
+                if (!columns) {
+                    return std::move(columns).error();
+                }
+                difference.columns = std::move(*columns);
+            }
+            result_.sample.push_back(std::move(difference));
+        }
+    }
+    if (repair_ && !to_repair.empty()) {
+        context_.ledger.mark_dirty(to_repair, "verification");
+    }
+    return {};
+}
+
+// Without a key there are no ranges and no rows to name: the two sums must meet, or stay apart
+// while nothing changes.
+Result<void> TableVerifier::compare_whole() {
+    std::uint32_t apart = 0;
+    auto pause = std::chrono::milliseconds(20);
+    for (std::uint32_t attempt = 0; attempt < whole_table_attempts && !cancel_; ++attempt) {
+        if (phase_changed()) {
+            return Error{"the phase changed during the verification", ""};
+        }
+        using Sums = std::pair<std::string, std::string>;
+        auto sums = [&](Connection& connection) -> Result<Sums> {
+            auto rows = connection.exec(sum_query(""));
+            if (!rows) {
+                return std::move(rows).error();
+            }
+            result_.rows_compared = static_cast<std::uint64_t>(rows->number(0, 0));
+            return Sums(rows->text(0, 0), rows->text(0, 1));
+        };
+        auto before = sums(session_->primary);
+        if (!before) {
+            return std::move(before).error();
+        }
+        const bool drained = context_.ledger.wait_in_flight(in_flight_timeout);
+        auto mirror = sums(session_->mirror);
+        if (!mirror) {
+            return std::move(mirror).error();
+        }
+        auto after = sums(session_->primary);
+        if (!after) {
+            return std::move(after).error();
+        }
+        if (*mirror == *before || *mirror == *after) {
+            result_.raced = attempt;
+            return {};
+        }
+        apart = drained && *before == *after ? apart + 1 : 0;
+        if (apart == 2) {
+            ++result_.different;
+            return {};
+        }
+        std::this_thread::sleep_for(pause);
+        pause *= 2;
+    }
+    ++undecided_;
+    return {};
+}
+
+}  // namespace
+
+TableVerification verify_table(const VerifyContext& context, const Table& table, bool repair,
+                               const std::function<void(const TableVerification&)>& progress,
+                               const std::atomic<bool>& cancel) {
+    return TableVerifier(context, table, repair, progress, cancel).run();
+}
+
+}  // namespace banyan::router

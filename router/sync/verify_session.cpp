@@ -1,0 +1,71 @@
+#include "router/sync/verify_session.hpp"
+
+namespace banyan::router {
+namespace {
+
+constexpr const char* application = "banyan-verify";
+
+// Ranges are read by the key's index and single keys by nested loops, whatever the statistics of
+// a freshly filled table say.
+constexpr const char* session_settings =
+    "SET lock_timeout = '5s'; SET enable_seqscan = off; SET enable_sort = off;"
+    "SET enable_hashjoin = off; SET enable_mergejoin = off;"
+    "SET max_parallel_workers_per_gather = 0; SET jit = off";
+
+Result<Rows> collect(Connection& connection) {
+    std::optional<Rows> last;
+    std::optional<Error> failed;
+    while (PGresult* result = PQgetResult(connection.raw())) {
+        Rows rows(result);
+        const ExecStatusType status = PQresultStatus(result);
+        if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK) {
+            last = rows;
+        } else if (!failed) {
+            const char* state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+            const char* message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+            failed = Error{message != nullptr ? message : PQerrorMessage(connection.raw()),
+                           state != nullptr ? state : ""};
+        }
+        if (!connection.alive()) {
+            break;
+        }
+    }
+    if (failed || !last) {
+        return failed.value_or(Error{PQerrorMessage(connection.raw()), ""});
+    }
+    return *last;
+}
+
+}  // namespace
+
+Result<VerifySession> VerifySession::open(const Config& config, Side primary_side) {
+    const bool source_first = primary_side == Side::source;
+    auto primary = Connection::open(source_first ? config.source : config.target, application);
+    if (!primary) {
+        return std::move(primary).error();
+    }
+    auto mirror = Connection::open(source_first ? config.target : config.source, application);
+    if (!mirror) {
+        return std::move(mirror).error();
+    }
+    BANYAN_TRY(primary->exec(session_settings));
+    BANYAN_TRY(mirror->exec(session_settings));
+    return VerifySession{std::move(*primary), std::move(*mirror)};
+}
+
+Result<BothRows> ask_both(VerifySession& session, const std::string& sql) {
+    if (PQsendQuery(session.mirror.raw(), sql.c_str()) != 1) {
+        return Error{PQerrorMessage(session.mirror.raw()), ""};
+    }
+    auto primary = session.primary.exec(sql);
+    auto mirror = collect(session.mirror);  // always, or the connection stays busy
+    if (!primary) {
+        return std::move(primary).error();
+    }
+    if (!mirror) {
+        return std::move(mirror).error();
+    }
+    return BothRows{*primary, *mirror};
+}
+
+}  // namespace banyan::router

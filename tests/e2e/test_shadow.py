@@ -1,0 +1,148 @@
+"""Shadow reads: a planted difference is found and confirmed with its fingerprint, equal reads are not reported."""
+import json
+import time
+
+import pytest
+
+from kit import AdminError, wait_until
+from wire import SYNC, bind, execute, parse
+
+SCHEMA = "create table t (id int primary key, v text, secret text); create table other (id int primary key, n numeric)"
+ROWS = "insert into t select g, 'v' || g, 'secret' || g from generate_series(1, 200) g; insert into other select g, g / 3.0 from generate_series(1, 50) g"
+
+
+@pytest.fixture
+def dual_read(migration):
+    banyan = migration(SCHEMA, ROWS, shadow={"min_samples": 1})
+    banyan.sections["shadow"]["log"] = banyan.directory / "discrepancies.jsonl"
+    banyan.restart()
+    banyan.lead_to("DUAL_READ")
+    return banyan
+
+
+def settled(banyan):
+    """Once nothing is pending any more."""
+    time.sleep(0.3)
+    return wait_until(lambda: (lambda found: found["pending"] == 0 and found)(banyan.admin.discrepancies()), lambda: banyan.admin.discrepancies(), 20)
+
+
+@pytest.mark.short
+def test_equal_reads_are_compared_and_not_reported(dual_read):
+    before = dual_read.admin.get("/shadow")["matched"]
+    with dual_read.wire() as client:
+        for number in range(20):
+            client.query(f"select * from t where id < {number * 10} order by id").ok()
+            client.query("select count(*), min(v) from t").ok()
+            client.query("select id from t limit 3").ok() if number == 0 else None
+            client.extended("select t.v, o.n from t join other o using (id) where id = $1", [number], results=(1,)).ok()
+            client.query("values (1), (2)").ok()
+        client.send(parse("select n from other where id = $1", name="s"), *[bind([n], name="s") + execute() for n in range(10)], SYNC)
+        client.reply().ok()
+    wait_until(lambda: dual_read.admin.get("/shadow")["matched"] >= before + 60, lambda: dual_read.admin.get("/shadow"))
+    found = settled(dual_read)
+    assert found["confirmed"] == 0 and found["groups"] == [], found
+
+
+@pytest.mark.short
+def test_a_planted_difference_is_found_and_confirmed(dual_read):
+    dual_read.target.sql("update t set v = 'planted' where id = 42", dual_read.database)
+    with dual_read.wire() as client:
+        assert client.value("select v from t where id = 42") == "v42"  # the client gets the primary's answer
+        client.query("select v from t where id = 43").ok()
+        client.extended("select id, v, secret from t where id = $1", [42]).ok()
+    wait_until(lambda: dual_read.admin.discrepancies()["confirmed"] >= 2, lambda: dual_read.admin.discrepancies(), 20)
+    found = settled(dual_read)
+    groups = found["groups"]
+    assert len(groups) == 2, groups
+    assert all(any("t" in table.split(".")[-1] for table in group["tables"]) and group["fingerprint"] for group in groups)
+    assert {group["kind"] for group in groups} == {"rows"}
+    assert "42" not in groups[0]["sql"] and "42" not in groups[1]["sql"]  # constants are taken out
+    one = dual_read.admin.get(f"/discrepancies/{groups[0]['fingerprint']}")
+    assert one["samples"]
+    everything = json.dumps([one, groups, dual_read.admin.get(f"/discrepancies/{groups[1]['fingerprint']}")])
+    assert "planted" not in everything and "secret42" not in everything  # redacted by default
+    log = (dual_read.directory / "discrepancies.jsonl").read_text().splitlines()
+    assert len(log) >= 2 and {json.loads(line)["fingerprint"] for line in log} == {group["fingerprint"] for group in groups}
+    # It holds the gate shut until somebody says that it is known.
+    gate = next(gate for gate in dual_read.admin.gates("SWITCHOVER") if gate["name"] == "shadow_mismatches")
+    assert gate["verdict"] == "fail"
+    for group in groups:
+        dual_read.admin.post(f"/discrepancies/{group['fingerprint']}/acknowledge", {"note": "planted by a test"})
+    assert dual_read.admin.discrepancies()["unacknowledged"] == 0
+
+
+@pytest.mark.parametrize("plant, sql, kind", [
+    ("delete from t where id = 7", "select * from t where id < 10", {"row_count", "rows"}),
+    ("insert into t values (1000, 'extra')", "select id from t where id > 190 order by id", {"row_count", "rows"}),
+    ("alter table t rename column secret to hidden", "select secret from t where id = 1", {"error"}),
+    ("update other set n = n + 0.000001 where id = 3", "select sum(n) from other", {"rows"}),
+], ids=["missing", "extra", "error", "value"])
+def test_each_kind_of_difference_is_named(dual_read, plant, sql, kind):
+    dual_read.target.sql(plant, dual_read.database)
+    with dual_read.wire() as client:
+        client.query(sql).ok()
+    wait_until(lambda: dual_read.admin.discrepancies()["confirmed"] == 1, lambda: dual_read.admin.discrepancies(), 20)
+    group = settled(dual_read)["groups"][0]
+    assert group["kind"] in kind, group
+
+
+@pytest.mark.short
+def test_a_session_reads_its_own_writes_on_the_mirror(dual_read):
+    with dual_read.wire() as client:
+        for number in range(300, 330):
+            client.query(f"insert into t values ({number}, 'new')").ok()
+            client.query(f"select * from t where id = {number}").ok()
+            client.query("begin").ok()
+            client.query(f"update t set v = 'changed' where id = {number}").ok()
+            client.query(f"select v from t where id = {number}").ok()
+            client.query("rollback" if number % 2 else "commit").ok()
+            client.query("select count(*) from t").ok()
+    found = settled(dual_read)
+    assert found["confirmed"] == 0, found
+
+
+def test_reads_that_are_no_pure_selects_are_left_alone(dual_read):
+    before = dual_read.admin.get("/shadow")["sent"]
+    with dual_read.wire() as client:
+        for sql in ("select now()", "select random()", "select pg_backend_pid()", "select clock_timestamp()", "select * from t where id = 1 for update",
+                    "select nextval('pg_catalog.nope')", "show all", "select pg_advisory_lock(1)", "select gen_random_uuid(), id from t"):
+            client.query(sql)
+    settled(dual_read)
+    assert dual_read.admin.get("/shadow")["sent"] == before
+
+
+@pytest.mark.short
+def test_sampling_can_be_changed_live(dual_read):
+    dual_read.admin.call("PATCH", "/api/v1/shadow", {"share": 0})
+    with dual_read.wire() as client:
+        client.query("select 1 from t").ok()
+        before = dual_read.admin.get("/shadow")["sent"]
+        for _ in range(10):
+            client.query("select * from t").ok()
+        assert dual_read.admin.get("/shadow")["sent"] == before
+        dual_read.admin.call("PATCH", "/api/v1/shadow", {"share": 1})
+        for _ in range(10):
+            client.query("select * from t").ok()
+    wait_until(lambda: dual_read.admin.get("/shadow")["sent"] >= before + 8, lambda: dual_read.admin.get("/shadow"))
+    with pytest.raises(AdminError):
+        dual_read.admin.call("PATCH", "/api/v1/shadow", {"share": 1.5})
+
+
+def test_after_the_switchover_reads_are_shadowed_the_other_way(dual_read):
+    dual_read.lead_to("SWITCHOVER")
+    dual_read.source.sql("update t set v = 'only on the source' where id = 9", dual_read.database)
+    assert dual_read.sql("select v from t where id = 9") == [("v9",)]
+    wait_until(lambda: dual_read.admin.discrepancies()["confirmed"] == 1, lambda: dual_read.admin.discrepancies(), 20)
+
+
+def test_a_frozen_mirror_delays_no_read(own_target, migration):
+    banyan = migration(SCHEMA, ROWS, target=own_target, mirror={"commit_timeout_ms": 500, "connect_timeout_ms": 500, "lock_timeout_ms": 300})
+    banyan.lead_to("DUAL_READ")
+    with banyan.wire() as client:
+        client.query("select count(*) from t").ok()
+        own_target.freeze()
+        began = time.monotonic()
+        for _ in range(20):
+            assert client.value("select count(*) from t") == "200"
+        assert time.monotonic() - began < 3
+        own_target.thaw()

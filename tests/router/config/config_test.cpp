@@ -1,0 +1,351 @@
+#include "router/config/config.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <fstream>
+#include <sstream>
+
+namespace banyan::router {
+namespace {
+
+using std::chrono::milliseconds;
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::StartsWith;
+
+const std::string minimal = R"([source]
+host = "s"
+database = "d"
+user = "u"
+[target]
+host = "t"
+database = "d"
+user = "u"
+[state]
+directory = "/tmp/x"
+)";
+
+std::string example_text() {
+    std::ifstream in(BANYAN_SOURCE_DIR "/deploy/banyan.example.toml");
+    std::ostringstream text;
+    text << in.rdbuf();
+    return text.str();
+}
+
+/// The example with every commented-out key and table taken in.
+std::string uncommented(const std::string& text) {
+    std::istringstream in(text);
+    std::string out;
+    for (std::string line; std::getline(in, line);) {
+        if (line.starts_with("# ")) {
+            const std::string rest = line.substr(2);
+            const auto word = rest.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_");
+            const bool key =
+                word != 0 && word != std::string::npos && rest.compare(word, 3, " = ") == 0;
+            if (key || rest.starts_with("[")) {
+                line = rest;
+            }
+        }
+        out += line + "\n";
+    }
+    return out;
+}
+
+/// "section.key" of every key line, commented out or not; tables of an array get "[]".
+std::vector<std::string> documented_keys(const std::string& text) {
+    std::istringstream in(uncommented(text));
+    std::vector<std::string> keys;
+    std::string section;
+    for (std::string line; std::getline(in, line);) {
+        if (line.starts_with("[[")) {
+            section = line.substr(2, line.find("]]") - 2) + "[]";
+        } else if (line.starts_with("[")) {
+            section = line.substr(1, line.find(']') - 1);
+        } else if (const auto equals = line.find(" = ");
+                   equals != std::string::npos && !line.starts_with("#") && line[0] != ' ') {
+            keys.push_back(section + "." + line.substr(0, equals));
+        }
+    }
+    return keys;
+}
+
+TEST(Config, the_example_file_parses_and_shows_the_defaults) {
+    const auto parsed = load_config(BANYAN_SOURCE_DIR "/deploy/banyan.example.toml");
+    ASSERT_TRUE(parsed) << parsed.error().message;
+    EXPECT_EQ(parsed->listen.port, Config{}.listen.port);
+    EXPECT_EQ(parsed->migration.database, "shop");
+    EXPECT_TRUE(parsed->admin.tokens.empty());
+}
+
+TEST(Config, the_commented_keys_of_the_example_are_valid_and_show_the_defaults) {
+    const auto parsed = parse_config(uncommented(example_text()), "example");
+    ASSERT_TRUE(parsed) << parsed.error().message;
+    const Config none;
+    EXPECT_EQ(parsed->mirror.commit_timeout, none.mirror.commit_timeout);
+    EXPECT_EQ(parsed->mirror.lock_timeout, none.mirror.lock_timeout);
+    EXPECT_EQ(parsed->mirror.connect_timeout, none.mirror.connect_timeout);
+    EXPECT_EQ(parsed->mirror.failures_to_open, none.mirror.failures_to_open);
+    EXPECT_EQ(parsed->mirror.probe_interval, none.mirror.probe_interval);
+    EXPECT_EQ(parsed->backfill.workers, none.backfill.workers);
+    EXPECT_EQ(parsed->backfill.chunk_time, none.backfill.chunk_time);
+    EXPECT_EQ(parsed->backfill.max_chunk_rows, none.backfill.max_chunk_rows);
+    EXPECT_EQ(parsed->backfill.max_rows_per_second, none.backfill.max_rows_per_second);
+    EXPECT_EQ(parsed->shadow.share, none.shadow.share);
+    EXPECT_EQ(parsed->shadow.recheck_attempts, none.shadow.recheck_attempts);
+    EXPECT_EQ(parsed->shadow.max_discrepancies, none.shadow.max_discrepancies);
+    EXPECT_EQ(parsed->shadow.redact, none.shadow.redact);
+    EXPECT_EQ(parsed->shadow.min_samples, none.shadow.min_samples);
+    EXPECT_EQ(parsed->switchover.deadline, none.switchover.deadline);
+    EXPECT_EQ(parsed->switchover.sequence_margin, none.switchover.sequence_margin);
+    EXPECT_EQ(parsed->limits.max_clients, none.limits.max_clients);
+    EXPECT_EQ(parsed->limits.login_timeout, none.limits.login_timeout);
+    EXPECT_EQ(parsed->limits.max_message_bytes, none.limits.max_message_bytes);
+    EXPECT_EQ(parsed->source.connect_timeout, none.source.connect_timeout);
+    EXPECT_EQ(parsed->durability, none.durability);
+    EXPECT_EQ(parsed->threads, none.threads);
+    EXPECT_EQ(parsed->log.level, none.log.level);
+    EXPECT_EQ(parsed->log.format, none.log.format);
+}
+
+TEST(Config, every_key_is_documented_in_the_example_and_the_example_has_no_other) {
+    EXPECT_THAT(documented_keys(example_text()), testing::UnorderedElementsAreArray(config_keys()));
+}
+
+// The bindings name every member, so that a member added to the struct does not compile here until
+// it has been given a key, a line in the example file and a check below.
+TEST(Config, every_key_reaches_its_member) {
+    const auto parsed = parse_config(R"(
+listen = {host = "a", port = 1, port_file = "b"}
+migration = {database = "c", exclude = ["d.e"]}
+source = {host = "f", port = 2, database = "g", user = "h", password = "i", connect_timeout_ms = 11}
+target = {host = "j", port = 3, database = "k", user = "l", password = "m", connect_timeout_ms = 12}
+users = [{name = "n", source_password = "o", target_password = "p"}]
+state = {directory = "q"}
+journal = {durability = "power"}
+mirror = {commit_timeout_ms = 14, lock_timeout_ms = 13, connect_timeout_ms = 15, failures_to_open = 16, probe_interval_ms = 17}
+backfill = {workers = 18, chunk_time_ms = 19, max_chunk_rows = 20, max_rows_per_second = 21}
+shadow = {share = 0.25, recheck_attempts = 22, max_discrepancies = 23, log = "r", redact = false, min_samples = 24}
+switchover = {deadline_ms = 125, sequence_margin = 26}
+admin = {host = "s", port = 27, port_file = "t", allowed_hosts = ["u"], tokens = [{name = "v", role = "admin", sha256 = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}
+limits = {max_clients = 28, login_timeout_ms = 29, max_message_bytes = 65537}
+proxy = {threads = 30}
+log = {level = "debug", format = "json"}
+)",
+                                     "file");
+    ASSERT_TRUE(parsed) << parsed.error().message;
+    const auto& [file, listen, migration, source, target, users, state_directory, durability,
+                 mirror, backfill, shadow, switchover, admin, limits, threads, log] = *parsed;
+    EXPECT_EQ(file, "file");
+    {
+        const auto& [host, port, port_file] = listen;
+        EXPECT_EQ(host, "a");
+        EXPECT_EQ(port, 1);
+        EXPECT_EQ(port_file, "b");
+    }
+    {
+        const auto& [database, exclude] = migration;
+        EXPECT_EQ(database, "c");
+        EXPECT_THAT(exclude, testing::ElementsAre("d.e"));
+    }
+    {
+        const auto& [host, port, database, user, password, connect_timeout] = source;
+        EXPECT_EQ(host + database + user + password, "fghi");
+        EXPECT_EQ(port, 2);
+        EXPECT_EQ(connect_timeout, milliseconds(11));
+    }
+    EXPECT_EQ(target.host + target.database + target.user + target.password, "jklm");
+    EXPECT_EQ(target.port, 3);
+    EXPECT_EQ(target.connect_timeout, milliseconds(12));
+    ASSERT_EQ(users.size(), 1U);
+    {
+        const auto& [name, source_password, target_password] = users[0];
+        EXPECT_EQ(name + source_password + target_password, "nop");
+        EXPECT_EQ(parsed->user("n"), &users[0]);
+        EXPECT_EQ(parsed->user("x"), nullptr);
+    }
+    EXPECT_EQ(state_directory, "q");
+    EXPECT_EQ(durability, "power");
+    {
+        const auto& [commit, lock, connect, failures, probe] = mirror;
+        EXPECT_EQ(commit, milliseconds(14));
+        EXPECT_EQ(lock, milliseconds(13));
+        EXPECT_EQ(connect, milliseconds(15));
+        EXPECT_EQ(failures, 16U);
+        EXPECT_EQ(probe, milliseconds(17));
+    }
+    {
+        const auto& [workers, chunk_time, max_chunk_rows, max_rows_per_second] = backfill;
+        EXPECT_EQ(workers, 18U);
+        EXPECT_EQ(chunk_time, milliseconds(19));
+        EXPECT_EQ(max_chunk_rows, 20U);
+        EXPECT_EQ(max_rows_per_second, 21U);
+    }
+    {
+        const auto& [share, attempts, max_discrepancies, log_file, redact, min_samples] = shadow;
+        EXPECT_EQ(share, 0.25);
+        EXPECT_EQ(attempts, 22U);
+        EXPECT_EQ(max_discrepancies, 23U);
+        EXPECT_EQ(log_file, "r");
+        EXPECT_FALSE(redact);
+        EXPECT_EQ(min_samples, 24U);
+    }
+    {
+        const auto& [deadline, sequence_margin] = switchover;
+        EXPECT_EQ(deadline, milliseconds(125));
+        EXPECT_EQ(sequence_margin, 26);
+    }
+    {
+        const auto& [host, port, port_file, allowed_hosts, tokens] = admin;
+        EXPECT_EQ(host, "s");
+        EXPECT_EQ(port, 27);
+        EXPECT_EQ(port_file, "t");
+        EXPECT_THAT(allowed_hosts, testing::ElementsAre("u"));
+        ASSERT_EQ(tokens.size(), 1U);
+        const auto& [name, sha256, role] = tokens[0];
+        EXPECT_EQ(name, "v");
+        EXPECT_EQ(sha256, std::string(64, 'a'));
+        EXPECT_EQ(role, "admin");
+    }
+    {
+        const auto& [max_clients, login_timeout, max_message_bytes] = limits;
+        EXPECT_EQ(max_clients, 28U);
+        EXPECT_EQ(login_timeout, milliseconds(29));
+        EXPECT_EQ(max_message_bytes, 65537U);
+    }
+    EXPECT_EQ(threads, 30U);
+    EXPECT_EQ(log.level, "debug");
+    EXPECT_EQ(log.format, "json");
+}
+
+TEST(Config, the_smallest_file_is_enough_and_takes_the_database_name_from_the_source) {
+    const auto parsed = parse_config(minimal, "f.toml");
+    ASSERT_TRUE(parsed) << parsed.error().message;
+    EXPECT_EQ(parsed->migration.database, "d");
+    EXPECT_EQ(parsed->source.port, 5432);
+}
+
+struct Refused {
+    const char* name;
+    std::string text;  ///< appended to `minimal` (11 lines, the next one is line 11)
+    const char* start;
+    const char* advice;
+};
+
+class RefusedConfig : public testing::TestWithParam<Refused> {};
+
+TEST_P(RefusedConfig, names_file_line_and_key_and_says_what_to_do) {
+    const auto parsed = parse_config(minimal + GetParam().text, "dir/f.toml");
+    ASSERT_FALSE(parsed);
+    EXPECT_THAT(parsed.error().message,
+                AllOf(HasSubstr(GetParam().start), HasSubstr(GetParam().advice)));
+}
+
+const Refused refusals[] = {
+    {"unknown_section", "[sauce]\nx = 1\n", "dir/f.toml:11: sauce: is not a known key",
+     "did you mean source?"},
+    {"unknown_key", "[listen]\nprot = 1\n", "dir/f.toml:12: listen.prot: is not a known key",
+     "did you mean port?"},
+    {"unknown_far_key", "[listen]\nxyzzyxyzzy = 1\n", "listen.xyzzyxyzzy: is not a known key",
+     "remove it; known here are: host, port, port_file"},
+    {"unknown_in_array", "[[users]]\nname = \"a\"\npass = \"x\"\n",
+     "dir/f.toml:13: users[].pass: is not a known key", "source_password"},
+    {"string_for_integer", "[listen]\nport = \"6432\"\n", "dir/f.toml:12: listen.port: is a string",
+     "write an integer from 0 to 65535"},
+    {"float_for_integer", "[backfill]\nworkers = 1.5\n",
+     "dir/f.toml:12: backfill.workers:", "write an integer"},
+    {"duration_with_unit", "[mirror]\ncommit_timeout_ms = \"2s\"\n",
+     "dir/f.toml:12: mirror.commit_timeout_ms: is a string", "without quotes or unit"},
+    {"integer_for_string", "[listen]\nhost = 1\n", "dir/f.toml:12: listen.host: is an integer",
+     "a string in quotes"},
+    {"string_for_boolean", "[shadow]\nredact = \"no\"\n",
+     "dir/f.toml:12: shadow.redact:", "true or false"},
+    {"string_for_number", "[shadow]\nshare = \"all\"\n",
+     "dir/f.toml:12: shadow.share:", "a number from 0 to 1"},
+    {"share_above_one", "[shadow]\nshare = 1.5\n", "dir/f.toml:12: shadow.share: is 1.5",
+     "from 0 to 1"},
+    {"share_nan", "[shadow]\nshare = nan\n", "dir/f.toml:12: shadow.share:", "from 0 to 1"},
+    {"port_too_large", "[listen]\nport = 65536\n", "dir/f.toml:12: listen.port: is 65536", "65535"},
+    {"negative", "[limits]\nmax_clients = -1\n", "dir/f.toml:12: limits.max_clients: is -1",
+     "write an integer from 1"},
+    {"durability", "[journal]\ndurability = \"paranoid\"\n",
+     "dir/f.toml:12: journal.durability: is \"paranoid\"", "write one of process, power"},
+    {"log_level", "[log]\nlevel = \"loud\"\n", "dir/f.toml:12: log.level:", "warn"},
+    {"exclude_without_schema", "[migration]\nexclude = [\"t\"]\n",
+     "dir/f.toml:12: migration.exclude: has \"t\"", "\"schema.table\""},
+    {"exclude_of_numbers", "[migration]\nexclude = [\n1]\n",
+     "dir/f.toml:13: migration.exclude: has an integer", "string in quotes"},
+    {"exclude_no_array", "[migration]\nexclude = \"a.b\"\n",
+     "dir/f.toml:12: migration.exclude:", "an array of strings"},
+    {"section_is_a_value", "[shadow]\n[log]\nlevel = 1\n", "dir/f.toml:13: log.level:", "string"},
+    {"users_not_an_array", "[users]\nname = \"a\"\n", "dir/f.toml:11: users: is a table",
+     "[[users]]"},
+    {"user_twice", "[[users]]\nname = \"a\"\n[[users]]\nname = \"a\"\n",
+     "dir/f.toml:14: users[].name:", "twice"},
+    {"user_without_name", "[[users]]\nsource_password = \"a\"\n",
+     "dir/f.toml:11: users[].name:", "missing"},
+    {"lock_timeout_never_fires", "[mirror]\nlock_timeout_ms = 2000\n",
+     "dir/f.toml:12: mirror.lock_timeout_ms:", "less than commit_timeout_ms"},
+    {"admin_open_to_all", "[admin]\nhost = \"0.0.0.0\"\n",
+     "dir/f.toml:12: admin.host:", "add an [[admin.tokens]]"},
+    {"token_in_clear", "[[admin.tokens]]\nname = \"a\"\nrole = \"admin\"\nsha256 = \"secret\"\n",
+     "dir/f.toml:14: admin.tokens[].sha256:", "sha256sum"},
+    {"token_role", "[[admin.tokens]]\nname = \"a\"\nrole = \"root\"\n",
+     "dir/f.toml:13: admin.tokens[].role: is \"root\"", "viewer, operator, admin"},
+    {"token_without_role", "[[admin.tokens]]\nname = \"a\"\n",
+     "dir/f.toml:11: admin.tokens[].role:", "is missing"},
+    {"allowed_host_with_port", "[admin]\nallowed_hosts = [\"a:1\"]\n",
+     "dir/f.toml:12: admin.allowed_hosts:", "bare host name"},
+    {"same_ports", "[admin]\nport = 6432\n", "dir/f.toml:12: admin.port:", "write another"},
+    {"bad_syntax", "[admin\n", "dir/f.toml:11:", "not valid TOML"},
+    {"key_twice", "[log]\nlevel = \"info\"\nlevel = \"info\"\n",
+     "dir/f.toml:13:", "not valid TOML"},
+};
+
+INSTANTIATE_TEST_SUITE_P(All, RefusedConfig, testing::ValuesIn(refusals),
+                         [](const auto& test) { return std::string(test.param.name); });
+
+TEST(Config, missing_sections_are_named) {
+    const auto parsed = parse_config("", "f.toml");
+    ASSERT_FALSE(parsed);
+    for (const char* key : {"source.host", "target.user", "state.directory"}) {
+        EXPECT_THAT(parsed.error().message,
+                    HasSubstr(std::string("f.toml: ") + key + ": is missing"));
+    }
+}
+
+TEST(Config, all_problems_are_told_at_once_in_the_order_of_the_file) {
+    const auto parsed = parse_config(minimal + "[log]\nlevel = 1\n[listen]\nport = -1\n", "f");
+    ASSERT_FALSE(parsed);
+    const auto& text = parsed.error().message;
+    EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1);
+    EXPECT_LT(text.find("log.level"), text.find("listen.port"));
+}
+
+TEST(Config, source_and_target_must_differ) {
+    std::string text = minimal;
+    text.replace(text.find("host = \"t\""), 10, "host = \"s\"");
+    const auto parsed = parse_config(text, "f");
+    ASSERT_FALSE(parsed);
+    EXPECT_THAT(parsed.error().message, StartsWith("f:5: target: is the same database"));
+}
+
+TEST(Config, a_file_that_cannot_be_read_is_an_error_naming_it) {
+    EXPECT_THAT(load_config("/nonexistent/b.toml").error().message,
+                HasSubstr("/nonexistent/b.toml"));
+    EXPECT_THAT(load_config("/tmp").error().message, HasSubstr("is a directory"));
+}
+
+TEST(Config, loopback_hosts_are_told_from_others) {
+    for (const char* host : {"localhost", "127.0.0.1", "127.8.9.1", "::1", "[::1]"}) {
+        EXPECT_TRUE(is_loopback_host(host)) << host;
+    }
+    for (const char* host :
+         {"", "0.0.0.0", "127.evil.org", "localhost.evil.org", "::", "10.0.0.1"}) {
+        EXPECT_FALSE(is_loopback_host(host)) << host;
+    }
+}
+
+}  // namespace
+}  // namespace banyan::router
