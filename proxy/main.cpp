@@ -70,8 +70,8 @@ int run(const router::Config& config) {
         control.stop();
         return fail(listening.error().message);
     }
-    admin::ControlAdapter adapter(control);
-    auto server = admin::Server::start(config, adapter, proxy);
+    const auto adapter = admin::adapt(control);
+    auto server = admin::Server::start(config, *adapter, proxy);
     if (!server) {
         control.stop();
         return fail(server.error().message);

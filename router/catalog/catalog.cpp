@@ -48,7 +48,9 @@ std::string column_list(const Table& table, const std::vector<std::size_t>& colu
 
 }  // namespace
 
-std::string Table::sql_name() const { return quote_identifier(schema) + "." + quote_identifier(name); }
+std::string Table::sql_name() const {
+    return quote_identifier(schema) + "." + quote_identifier(name);
+}
 
 bool Table::is_key(std::size_t column) const {
     return std::find(key.begin(), key.end(), column) != key.end();
@@ -78,7 +80,9 @@ void Catalog::add_volatile_function(std::string name) {
     volatile_functions_.insert(std::move(name));
 }
 
-void Catalog::grant_select(const std::string& role, Oid oid) { selectable_[role].insert(oid); }
+void Catalog::grant_select(const std::string& role, Oid oid) {
+    selectable_[role].insert(oid);
+}
 
 Catalog::Found Catalog::find(const RangeName& name,
                              const std::vector<std::string>& search_path) const {

@@ -31,11 +31,14 @@ SELECT pg_catalog.set_config(s.name, v.value, false)
                ('row_security', 'off')) AS v(name, value)
   JOIN pg_catalog.pg_settings s ON pg_catalog.lower(s.name) = pg_catalog.lower(v.name))";
 
+// libpq's own messages span lines; one line suits a log and an API better.
 std::string trimmed(const char* text) {
     std::string message = text == nullptr ? "" : text;
     while (!message.empty() && (message.back() == '\n' || message.back() == ' ')) {
         message.pop_back();
     }
+    std::replace(message.begin(), message.end(), '\n', ' ');
+    message.erase(std::remove(message.begin(), message.end(), '\t'), message.end());
     return message;
 }
 

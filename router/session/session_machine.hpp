@@ -139,6 +139,7 @@ class SessionMachine {
         std::uint64_t rows = 0;
         std::optional<std::uint64_t> expected_rows;  ///< own rows locked before the statement
         protocol::SplitRow split;
+        std::vector<std::optional<std::string_view>> image;
     };
 
     struct ShadowRead;

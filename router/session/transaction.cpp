@@ -114,7 +114,11 @@ void SessionMachine::apply_row(Capture& capture, const protocol::SplitRow& row) 
         mirror_.erase(table, capture.catalog_version, txn_.writes.back().key.bytes,
                       txn_.writes.size() - 1, mirror_out());
     } else {
-        mirror_.upsert(table, capture.catalog_version, row.captured, mirror_out());
+        // Generated key columns stand behind the image: they name the row, they are not written.
+        capture.image.assign(row.captured.begin(),
+                             row.captured.begin() +
+                                 static_cast<std::ptrdiff_t>(image_columns(table).size()));
+        mirror_.upsert(table, capture.catalog_version, capture.image, mirror_out());
     }
     port_.counters().add(Counter::mirror_rows_applied);
     if (capture.rows % rows_per_group == 0) {

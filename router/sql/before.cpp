@@ -49,10 +49,13 @@ ReferentialAction action_of(const Cascade& cascade, const Names& changed, bool e
     if (erases) {
         return cascade.on_delete;
     }
-    return intersects(cascade.parent_columns, changed) ? cascade.on_update : ReferentialAction::none;
+    return intersects(cascade.parent_columns, changed) ? cascade.on_update
+                                                       : ReferentialAction::none;
 }
 
-bool is_excluded(const Table& table) { return table.not_captured_because == "excluded"; }
+bool is_excluded(const Table& table) {
+    return table.not_captured_because == "excluded";
+}
 
 class CascadeWalk {
    public:
@@ -158,7 +161,8 @@ class CascadeWalk {
     static Rows closure(const TablePtr& table, const Rows& rows,
                         const std::vector<const Cascade*>& own) {
         Names members = key_names(*table);
-        std::string link;  // the recursive term may name banyan_rows once only: one joined condition
+        std::string
+            link;  // the recursive term may name banyan_rows once only: one joined condition
         for (const Cascade* cascade : own) {
             for (const std::string& name : cascade->parent_columns) {
                 if (std::find(members.begin(), members.end(), name) == members.end()) {
@@ -172,9 +176,9 @@ class CascadeWalk {
             std::optional<std::string> base = rows(members);
             if (base) {
                 const std::string key = joined(key_names(*table));
-                *base = "SELECT " + joined(columns) + " FROM " + table->sql_name() + " WHERE (" + key +
-                        ") IN (WITH RECURSIVE banyan_rows(" + joined(members) + ") AS ((" + *base +
-                        ") UNION SELECT " + joined(members, "child.") + " FROM " +
+                *base = "SELECT " + joined(columns) + " FROM " + table->sql_name() + " WHERE (" +
+                        key + ") IN (WITH RECURSIVE banyan_rows(" + joined(members) + ") AS ((" +
+                        *base + ") UNION SELECT " + joined(members, "child.") + " FROM " +
                         table->sql_name() + " AS child JOIN banyan_rows ON " + link + ") SELECT " +
                         key + " FROM banyan_rows)";
             }
@@ -195,7 +199,8 @@ std::vector<TablePtr> reachable_tables(const Catalog& catalog, const TablePtr& t
         const TablePtr parent = tables[i];
         for (const Cascade& cascade : parent->cascades) {
             const TablePtr child = catalog.table_by_oid(catalog.root_of(cascade.child));
-            if (child != nullptr && std::find(tables.begin(), tables.end(), child) == tables.end()) {
+            if (child != nullptr &&
+                std::find(tables.begin(), tables.end(), child) == tables.end()) {
                 tables.push_back(child);
             }
         }
@@ -252,8 +257,8 @@ std::variant<std::vector<BeforeQuery>, NotCaptured> before_queries(const ParsedQ
         // removes of its own table RETURNING shows as well; it is marked alike for clarity.
         queries.push_back(BeforeQuery{*own, table, erases || key_changes, true});
         const Rows rows = [&](const Names& columns) { return target.select(columns, false); };
-        reason = CascadeWalk(catalog, role, queries)
-                     .follow(table, rows, statement.assigned, erases, 1);
+        reason =
+            CascadeWalk(catalog, role, queries).follow(table, rows, statement.assigned, erases, 1);
     });
     if (!reason.empty()) {
         return NotCaptured{reason, reachable_tables(catalog, table), false};

@@ -17,7 +17,8 @@ std::vector<std::shared_ptr<const Table>> reachable_tables(
 /// True if the columns named are part of `table`'s key.
 bool touches_key(const Table& table, const std::vector<std::string>& columns);
 
-/// True if changing `columns` of `table` (or deleting its rows, if `erases`) changes rows elsewhere.
+/// True if changing `columns` of `table` (or deleting its rows, if `erases`) changes rows
+/// elsewhere.
 bool cascades(const Table& table, const std::vector<std::string>& columns, bool erases);
 
 /// For one UPDATE or DELETE of `table`. Empty if RETURNING shows everything.

@@ -114,9 +114,9 @@ WriteOp op_of(StatementKind kind) {
 
 void choose_columns(CapturePlan& plan) {
     const Table& table = *plan.table;
-    plan.key_only = std::any_of(table.columns.begin(), table.columns.end(), [](const Column& column) {
-        return column.fragile && !column.generated;
-    });
+    plan.key_only =
+        std::any_of(table.columns.begin(), table.columns.end(),
+                    [](const Column& column) { return column.fragile && !column.generated; });
     if (plan.key_only || plan.op == WriteOp::erase) {
         plan.columns = table.key;
         return;
@@ -158,12 +158,10 @@ std::optional<std::string> target_qualifier(const Statement& statement, const st
 
 }  // namespace
 
-std::variant<CapturePlan, NotCaptured> plan_capture(const ParsedQuery& query,
-                                                    const Statement& statement,
-                                                    const Catalog& catalog,
-                                                    const std::vector<std::string>& search_path,
-                                                    const std::string& role,
-                                                    const std::vector<std::string>& temporary_tables) {
+std::variant<CapturePlan, NotCaptured> plan_capture(
+    const ParsedQuery& query, const Statement& statement, const Catalog& catalog,
+    const std::vector<std::string>& search_path, const std::string& role,
+    const std::vector<std::string>& temporary_tables) {
     if (statement.kind != StatementKind::insert && statement.kind != StatementKind::update &&
         statement.kind != StatementKind::erase) {
         return NotCaptured{"not_a_row_write", {}, false};

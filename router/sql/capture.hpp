@@ -23,8 +23,9 @@ struct BeforeQuery {
     std::string sql;
     std::shared_ptr<const Table> table;
     bool erases = false;
-    /// The statement's own target rows (the first query, if any): its row count must equal the
-    /// number of rows the statement then returns, else rows slipped in between.
+    /// The statement's own target rows (the first query, if any): its number of distinct keys
+    /// (FROM and USING may yield a row twice) must equal the number of rows the statement then
+    /// returns, else rows slipped in between.
     bool own_rows = false;
 };
 
@@ -56,11 +57,11 @@ std::variant<CapturePlan, NotCaptured> plan_capture(
     const std::vector<std::string>& temporary_tables);
 
 /// Whether a read may be run a second time on the mirror and compared, or why not
-/// ("volatile_function", "locks_rows", "limit_without_order", "system_catalog", "settings", "not_select",
-/// "temporary_table", "unmirrored_table", "unordered_aggregate"): empty means it may.
+/// ("volatile_function", "locks_rows", "limit_without_order", "unordered_aggregate",
+/// "system_catalog", "settings", "not_select", "temporary_table", "unmirrored_table"): empty means
+/// it may.
 std::string shadow_skip_reason(const ParsedQuery& query, const Statement& statement,
-                               const Catalog& catalog,
-                               const std::vector<std::string>& search_path,
+                               const Catalog& catalog, const std::vector<std::string>& search_path,
                                const std::vector<std::string>& temporary_tables);
 
 /// True if a read calls a function that may write (a user's volatile function): its tables are

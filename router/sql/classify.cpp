@@ -12,7 +12,9 @@ namespace {
 
 using Nodes = std::span<PgQuery__Node* const>;
 
-Nodes list(PgQuery__Node* const* nodes, std::size_t count) { return {nodes, count}; }
+Nodes list(PgQuery__Node* const* nodes, std::size_t count) {
+    return {nodes, count};
+}
 
 bool equal_ignoring_case(std::string_view a, std::string_view b) {
     return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) {
@@ -22,9 +24,8 @@ bool equal_ignoring_case(std::string_view a, std::string_view b) {
 
 std::string lower(std::string_view text) {
     std::string result(text);
-    std::transform(result.begin(), result.end(), result.begin(), [](unsigned char c) {
-        return static_cast<char>(std::tolower(c));
-    });
+    std::transform(result.begin(), result.end(), result.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     return result;
 }
 
@@ -439,7 +440,8 @@ void classify(const PgQuery__Node& top, bool modifying_with, Statement& statemen
     const auto* field = protobuf_c_message_descriptor_get_field(
         &pg_query__node__descriptor, static_cast<unsigned>(top.node_case));
     if (field != nullptr && field->descriptor != nullptr) {
-        statement.tag = static_cast<const ProtobufCMessageDescriptor*>(field->descriptor)->short_name;
+        statement.tag =
+            static_cast<const ProtobufCMessageDescriptor*>(field->descriptor)->short_name;
     }
 }
 

@@ -13,9 +13,8 @@ namespace {
 
 std::string lower(std::string_view text) {
     std::string result(text);
-    std::transform(result.begin(), result.end(), result.begin(), [](unsigned char c) {
-        return static_cast<char>(std::tolower(c));
-    });
+    std::transform(result.begin(), result.end(), result.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     return result;
 }
 
@@ -154,7 +153,8 @@ class Collector {
     }
 
     void column(const PgQuery__ColumnRef& column) {
-        if (column.n_fields > 0 && is_system_column(string_value(column.fields[column.n_fields - 1]))) {
+        if (column.n_fields > 0 &&
+            is_system_column(string_value(column.fields[column.n_fields - 1]))) {
             statement_.volatile_syntax = true;
         }
     }

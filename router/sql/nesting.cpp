@@ -17,8 +17,12 @@ namespace {
 constexpr std::size_t nesting_in_place = 48;
 constexpr std::size_t deep_stack_bytes = std::size_t{96} << 20U;
 
-bool is_word_start(unsigned char c) { return std::isalpha(c) != 0 || c == '_' || c >= 0x80; }
-bool is_word(unsigned char c) { return is_word_start(c) || std::isdigit(c) != 0 || c == '$'; }
+bool is_word_start(unsigned char c) {
+    return std::isalpha(c) != 0 || c == '_' || c >= 0x80;
+}
+bool is_word(unsigned char c) {
+    return is_word_start(c) || std::isdigit(c) != 0 || c == '$';
+}
 
 /// Words that make a tree deeper without brackets, each on top of what stands before it.
 bool deepens(std::string_view word) {
@@ -175,8 +179,8 @@ class Skipper {
                is_word(static_cast<unsigned char>(sql_[tag_end]))) {
             ++tag_end;
         }
-        const bool number = at + 1 < sql_.size() &&
-                            std::isdigit(static_cast<unsigned char>(sql_[at + 1])) != 0;
+        const bool number =
+            at + 1 < sql_.size() && std::isdigit(static_cast<unsigned char>(sql_[at + 1])) != 0;
         if (number || tag_end >= sql_.size() || sql_[tag_end] != '$') {
             return at + 1;
         }
@@ -210,8 +214,7 @@ std::size_t read_word(std::string_view sql, std::size_t at, Levels& levels) {
     std::string word;
     while (end < sql.size() && is_word(static_cast<unsigned char>(sql[end]))) {
         if (word.size() < 16) {
-            word.push_back(
-                static_cast<char>(std::tolower(static_cast<unsigned char>(sql[end]))));
+            word.push_back(static_cast<char>(std::tolower(static_cast<unsigned char>(sql[end]))));
         }
         ++end;
     }

@@ -16,13 +16,15 @@ namespace {
 constexpr std::string_view white_space = " \t\n\r\f\v";
 
 /// PostgreSQL, too, reads a query up to its first NUL.
-std::string_view until_nul(std::string_view sql) { return sql.substr(0, sql.find('\0')); }
+std::string_view until_nul(std::string_view sql) {
+    return sql.substr(0, sql.find('\0'));
+}
 
 /// The parser counts white space and comments before a statement to it, and marks the end of the
 /// text by length 0. Comments are kept: some carry hints or traces. White space is not.
 void set_extent(const PgQuery__RawStmt& raw, std::string_view sql, Statement& statement) {
-    const std::size_t begin = std::min(static_cast<std::size_t>(std::max(raw.stmt_location, 0)),
-                                       sql.size());
+    const std::size_t begin =
+        std::min(static_cast<std::size_t>(std::max(raw.stmt_location, 0)), sql.size());
     const std::size_t end =
         raw.stmt_len > 0 ? std::min(begin + static_cast<std::size_t>(raw.stmt_len), sql.size())
                          : sql.size();
@@ -148,7 +150,7 @@ std::string fingerprint(std::string_view sql) {
 std::string normalize(std::string_view sql) {
     const std::string text(until_nul(sql));
     std::string result;
-    if (text.size() <= max_sql_bytes) {
+    if (text.size() <= max_normalized_bytes) {
         with_stack_for(text, [&] {
             const PgQueryNormalizeResult read = pg_query_normalize(text.c_str());
             if (read.error == nullptr && read.normalized_query != nullptr) {

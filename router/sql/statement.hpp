@@ -38,7 +38,8 @@ enum class StatementKind : std::uint8_t {
     execute,              ///< SQL-level EXECUTE
     deallocate,           ///< SQL-level DEALLOCATE
     discard,              ///< DISCARD
-    primary_only,         ///< LISTEN, NOTIFY, LOCK, cursors, SET TRANSACTION, SET CONSTRAINTS, ANALYZE, ...
+    primary_only,  ///< LISTEN, NOTIFY, LOCK, cursors, SET TRANSACTION, SET CONSTRAINTS, ANALYZE,
+                   ///< ...
 };
 
 std::string_view to_string(StatementKind kind);
@@ -50,22 +51,23 @@ struct Statement {
     std::size_t end = 0;    ///< byte offset behind the last character, before any semicolon
     std::string tag;        ///< the grammar's node name, e.g. "InsertStmt"
 
-    RangeName target;                 ///< the table written, where there is exactly one
-    std::vector<RangeName> tables;    ///< every relation named, the target included
-    std::vector<std::string> functions;  ///< every function called; lower case, unqualified
-    std::vector<std::string> assigned;   ///< UPDATE: columns in SET, unquoted
-    bool returning = false;           ///< has a RETURNING list of its own
-    bool order_by = false;            ///< top-level ORDER BY
-    bool limit = false;               ///< top-level LIMIT, OFFSET or FETCH FIRST
-    bool locks_rows = false;          ///< FOR UPDATE / SHARE anywhere
-    bool on_conflict_update = false;  ///< INSERT ... ON CONFLICT DO UPDATE
+    RangeName target;                            ///< the table written, where there is exactly one
+    std::vector<RangeName> tables;               ///< every relation named, the target included
+    std::vector<std::string> functions;          ///< every function called; lower case, unqualified
+    std::vector<std::string> assigned;           ///< UPDATE: columns in SET, unquoted
+    bool returning = false;                      ///< has a RETURNING list of its own
+    bool order_by = false;                       ///< top-level ORDER BY
+    bool limit = false;                          ///< top-level LIMIT, OFFSET or FETCH FIRST
+    bool locks_rows = false;                     ///< FOR UPDATE / SHARE anywhere
+    bool on_conflict_update = false;             ///< INSERT ... ON CONFLICT DO UPDATE
     std::vector<std::string> conflict_assigned;  ///< columns set by ON CONFLICT DO UPDATE
-    bool chain = false;               ///< COMMIT/ROLLBACK AND CHAIN
-    bool local = false;               ///< SET LOCAL
-    bool temporary = false;           ///< creates a temporary relation
-    bool from_stdin = false;          ///< COPY FROM STDIN
-    bool from_client = false;         ///< COPY in either direction with the client
-    bool volatile_syntax = false;     ///< uses CURRENT_TIMESTAMP-like or other per-call syntax that two servers answer differently
+    bool chain = false;                          ///< COMMIT/ROLLBACK AND CHAIN
+    bool local = false;                          ///< SET LOCAL
+    bool temporary = false;                      ///< creates a temporary relation
+    bool from_stdin = false;                     ///< COPY FROM STDIN
+    bool from_client = false;                    ///< COPY in either direction with the client
+    bool volatile_syntax = false;  ///< uses CURRENT_TIMESTAMP-like or other per-call syntax that
+                                   ///< two servers answer differently
     /// LIMIT or DISTINCT ON without ORDER BY, at any level: which rows is the server's choice.
     bool unordered_choice = false;
     bool unordered_aggregate = false;  ///< array_agg(x) and its like without ORDER BY
@@ -94,7 +96,11 @@ inline constexpr std::size_t max_sql_bytes = 1U << 20U;
 /// A stable hexadecimal fingerprint of a query with its constants taken out (libpg_query's).
 /// Empty if the query cannot be read.
 std::string fingerprint(std::string_view sql);
-/// The query text with constants replaced by $n, for display without data. Empty if unreadable.
+/// Longest query string that is normalized: libpg_query takes the square of the constants' number.
+inline constexpr std::size_t max_normalized_bytes = 32U << 10U;
+
+/// The query text with constants replaced by $n, for display without data. Empty if unreadable or
+/// too long.
 std::string normalize(std::string_view sql);
 
 }  // namespace banyan::router

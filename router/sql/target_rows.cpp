@@ -92,19 +92,11 @@ std::optional<std::string> TargetRows::select(const std::vector<std::string>& co
     std::vector<PgQuery__Node*> from = {&relation};
     from.insert(from.end(), others_.begin(), others_.end());
 
-    PgQuery__Node** const own_from = select.from_clause;
-    const std::size_t own_count = select.n_from_clause;
     select.from_clause = from.data();
     select.n_from_clause = from.size();
     select.where_clause = where_;
     select.with_clause = with_;
-    std::optional<std::string> sql = deparse_exactly(*frame.root);
-    // What was borrowed goes back before either tree is freed.
-    select.from_clause = own_from;
-    select.n_from_clause = own_count;
-    select.where_clause = nullptr;
-    select.with_clause = nullptr;
-    return sql;
+    return deparse_exactly(*frame.root);
 }
 
 }  // namespace banyan::router

@@ -9,6 +9,11 @@ namespace banyan::router {
 
 namespace {
 
+void* allocate(void* memory, std::size_t size) {
+    return static_cast<std::pmr::monotonic_buffer_resource*>(memory)->allocate(size);
+}
+void keep(void* /*memory*/, void* /*pointer*/) {}
+
 /// Locations are the only members that differ between a tree and its text parsed again.
 void clear_locations(ProtobufCMessage& message) {
     for (unsigned i = 0; i < message.descriptor->n_fields; ++i) {
@@ -45,9 +50,11 @@ ParseTree parse_tree(const std::string& sql) {
             tree.error.resize(longest_message);
         }
     } else {
-        tree.root.reset(pg_query__parse_result__unpack(
-            nullptr, result.parse_tree.len,
-            reinterpret_cast<const std::uint8_t*>(result.parse_tree.data)));
+        tree.memory = std::make_unique<std::pmr::monotonic_buffer_resource>();
+        ProtobufCAllocator allocator{&allocate, &keep, tree.memory.get()};
+        tree.root = pg_query__parse_result__unpack(
+            &allocator, result.parse_tree.len,
+            reinterpret_cast<const std::uint8_t*>(result.parse_tree.data));
         if (tree.root == nullptr) {
             tree.error = "the parse tree could not be read";
         }

@@ -6,20 +6,17 @@
 #include <pg_query/pg_query.pb-c.h>
 
 #include <memory>
+#include <memory_resource>
 #include <optional>
 #include <string>
 #include <string_view>
 
 namespace banyan::router {
 
-struct FreeTree {
-    void operator()(PgQuery__ParseResult* tree) const {
-        pg_query__parse_result__free_unpacked(tree, nullptr);
-    }
-};
-
+/// A tree and the memory it lives in: freed as a whole, since a long query has millions of nodes.
 struct ParseTree {
-    std::unique_ptr<PgQuery__ParseResult, FreeTree> root;  ///< null: see error
+    std::unique_ptr<std::pmr::monotonic_buffer_resource> memory;
+    PgQuery__ParseResult* root = nullptr;  ///< null: see error
     std::string error;
 };
 
@@ -66,8 +63,8 @@ void for_each_field(const ProtobufCMessage& message, Visit&& visit) {
     if (&descriptor == &pg_query__node__descriptor) {
         // One member out of some 240: go straight to it.
         const auto which = reinterpret_cast<const PgQuery__Node&>(message).node_case;
-        if (const auto* field = protobuf_c_message_descriptor_get_field(
-                &descriptor, static_cast<unsigned>(which));
+        if (const auto* field =
+                protobuf_c_message_descriptor_get_field(&descriptor, static_cast<unsigned>(which));
             field != nullptr) {
             one(*field);
         }

@@ -189,6 +189,10 @@ class StateDb::Impl {
             }
             write_batch(batch);
             batch.clear();
+            if (restart_due_.exchange(false)) {
+                sqlite3_wal_checkpoint_v2(writer_.get(), nullptr, SQLITE_CHECKPOINT_RESTART,
+                                          nullptr, nullptr);
+            }
         }
     }
 
@@ -212,8 +216,9 @@ class StateDb::Impl {
     }
 
     // Checkpoints sync, which may take long on a slow disk, so they run beside the writer: PASSIVE
-    // never makes it wait. Only if it never pauses long enough for the log to begin anew does
-    // RESTART hold it up, for the little that the passive one has left.
+    // never makes it wait. But the log begins anew only when the writer pauses with all of it
+    // checkpointed. If it never does, it is asked to see to the little that the passive checkpoint
+    // left by itself; another connection would starve waiting for its turn to write.
     void checkpoint_loop() {
         for (;;) {
             {
@@ -226,10 +231,7 @@ class StateDb::Impl {
             }
             sqlite3_wal_checkpoint_v2(checkpointer_.get(), nullptr, SQLITE_CHECKPOINT_PASSIVE,
                                       nullptr, nullptr);
-            if (log_pages_ >= restart_pages) {
-                sqlite3_wal_checkpoint_v2(checkpointer_.get(), nullptr, SQLITE_CHECKPOINT_RESTART,
-                                          nullptr, nullptr);
-            }
+            restart_due_ = log_pages_ >= restart_pages;
         }
     }
 
@@ -284,6 +286,7 @@ class StateDb::Impl {
     bool stopping_ = false;
     bool checkpoint_due_ = false;
     std::atomic<int> log_pages_{0};
+    std::atomic<bool> restart_due_{false};
     int next_checkpoint_ = checkpoint_pages;  // writer thread only
     bool failing_ = false;                    // writer thread only
 

@@ -122,7 +122,7 @@ TEST_F(Ctl, every_command_that_looks_works_in_a_pipe_for_people_and_for_programs
 }
 
 TEST_F(Ctl, advance_asks_for_the_phases_name_then_tells_every_step_once) {
-    control_.states = {"draining", "draining", "done"};
+    control_.set(&FakeControl::states, {"draining", "draining", "done"});
     const Outcome outcome = run("advance --reason 'go on'", "DUAL_WRITE\n");
     EXPECT_EQ(outcome.code, 0) << outcome.err;
     EXPECT_THAT(outcome.err, HasSubstr("Type DUAL_WRITE to go on"));
@@ -146,11 +146,11 @@ TEST_F(Ctl, a_wrong_name_or_none_changes_nothing) {
 }
 
 TEST_F(Ctl, rollback_goes_to_the_previous_phase) {
-    control_.current = router::Phase::dual_read;
+    control_.set(&FakeControl::current, router::Phase::dual_read);
     EXPECT_EQ(run("rollback --yes --reason x --deadline 2.5").code, 0);
-    EXPECT_EQ(control_.last_request.to, router::Phase::dual_write);
-    EXPECT_EQ(control_.last_request.deadline, std::chrono::milliseconds(2500));
-    control_.current = router::Phase::initial;
+    EXPECT_EQ(control_.get(&FakeControl::last_request).to, router::Phase::dual_write);
+    EXPECT_EQ(control_.get(&FakeControl::last_request).deadline, std::chrono::milliseconds(2500));
+    control_.set(&FakeControl::current, router::Phase::initial);
     EXPECT_EQ(run("rollback --yes").code, 2);
 }
 
@@ -162,7 +162,7 @@ struct Ending {
 TEST_F(Ctl, the_exit_code_tells_how_a_transition_ended) {
     for (const auto& ending : {Ending{"done", 0}, Ending{"rejected", 2}, Ending{"aborted", 4},
                                Ending{"timed_out", 4}, Ending{"failed", 4}}) {
-        control_.states = {ending.state};
+        control_.set(&FakeControl::states, {ending.state});
         EXPECT_EQ(run("advance --yes").code, ending.code) << ending.state;
         const Outcome json = run("advance --yes --json");
         EXPECT_EQ(json.code, ending.code) << ending.state;
@@ -181,11 +181,11 @@ TEST_F(Ctl, the_exit_code_tells_a_refusal_a_stranger_a_silence_and_a_mistake) {
     EXPECT_EQ(run("status --token guess").code, 5);
     EXPECT_EQ(run("backfill start --token look").code, 5);
     EXPECT_EQ(run("advance --yes --token look").code, 5);
-    control_.refuse =
-        router::Refusal{409,
-                        "gates-failed",
-                        "A gate does not pass.",
-                        {{"current_phase", "INITIAL"}, {"gates", control_.gates({})}}};
+    control_.set(&FakeControl::refuse,
+                 router::Refusal{409,
+                                 "gates-failed",
+                                 "A gate does not pass.",
+                                 {{"current_phase", "INITIAL"}, {"gates", control_.gates({})}}});
     const Outcome refused = run("advance --yes");
     EXPECT_EQ(refused.code, 2);
     EXPECT_THAT(refused.err,
@@ -198,7 +198,7 @@ TEST_F(Ctl, the_exit_code_tells_a_refusal_a_stranger_a_silence_and_a_mistake) {
 
 TEST_F(Ctl, gates_that_do_not_pass_are_exit_code_two) {
     for (const char* verdict : {"fail", "inconclusive"}) {
-        control_.gate_verdict = verdict;
+        control_.set(&FakeControl::gate_verdict, verdict);
         const Outcome outcome = run("gates");
         EXPECT_EQ(outcome.code, 2);
         EXPECT_THAT(outcome.out, HasSubstr(verdict));
@@ -209,9 +209,9 @@ TEST_F(Ctl, gates_that_do_not_pass_are_exit_code_two) {
 TEST_F(Ctl, verify_waits_and_tells_the_result) {
     EXPECT_EQ(run("verify --tables public.a,public.b --repair").code, 0);
     EXPECT_EQ(run("verify --wait").code, 0);
-    control_.verification_state = "different";
+    control_.set(&FakeControl::verification_state, "different");
     EXPECT_EQ(run("verify --wait").code, 2);
-    control_.verification_state = "stopped";
+    control_.set(&FakeControl::verification_state, "stopped");
     EXPECT_EQ(run("verify --wait").code, 4);
     EXPECT_EQ(control_.changes_now().front(), "olga@127.0.0.1: verify+repair public.a public.b");
 }
@@ -244,7 +244,7 @@ TEST_F(Ctl, the_token_may_be_in_a_file) {
 }
 
 TEST_F(Ctl, nothing_from_a_client_reaches_the_terminal_as_a_control_character) {
-    control_.application = "x\033]0;owned\007\xC2\x9By";
+    control_.set(&FakeControl::application, "x\033]0;owned\007\xC2\x9By");
     const Outcome outcome = run("sessions");
     EXPECT_THAT(outcome.out, HasSubstr("x?]0;owned??y"));
     EXPECT_EQ(outcome.out.find_first_of("\033\007"), std::string::npos);

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <type_traits>
 
 #include "admin/control_api.hpp"
 #include "router/metrics/counter_source.hpp"
@@ -12,8 +13,21 @@ namespace banyan::admin {
 
 class FakeControl : public ControlApi {
    public:
-    // What to answer. Set before the server starts, or under `mutex`.
     std::mutex mutex;
+
+    /// Reads and writes a member while a server may be using it.
+    template <class T>
+    void set(T FakeControl::*member, std::type_identity_t<T> value) {
+        const std::lock_guard lock(mutex);
+        this->*member = std::move(value);
+    }
+    template <class T>
+    T get(T FakeControl::*member) {
+        const std::lock_guard lock(mutex);
+        return this->*member;
+    }
+
+    // What to answer.
     router::Phase current = router::Phase::initial;
     std::optional<router::Refusal> refuse;  ///< every change
     std::string gate_verdict = "pass";
@@ -34,10 +48,7 @@ class FakeControl : public ControlApi {
     std::condition_variable released;
     bool held = false;
 
-    std::vector<std::string> changes_now() {
-        const std::lock_guard lock(mutex);
-        return changes;
-    }
+    std::vector<std::string> changes_now() { return get(&FakeControl::changes); }
 
     router::Phase phase() override {
         const std::lock_guard lock(mutex);
@@ -57,6 +68,7 @@ class FakeControl : public ControlApi {
                 {"transition", {{"id", "t-000007"}, {"state", "draining"}}}};
     }
     Array gates(router::Phase to) override {
+        const std::lock_guard lock(mutex);
         return {{{"name", "target_reachable"},
                  {"verdict", gate_verdict},
                  {"value", router::to_string(to)},
@@ -141,7 +153,9 @@ class FakeControl : public ControlApi {
                       {{"share", share.value_or(1)}});
     }
     Object journal() override { return {{"dirty", 0}}; }
-    Array sessions() override { return {{{"id", 1}, {"application", application}}}; }
+    Array sessions() override {
+        return {{{"id", 1}, {"application", get(&FakeControl::application)}}};
+    }
     Array audit(std::size_t limit, std::optional<std::int64_t> before) override {
         const std::lock_guard lock(mutex);
         last_limit = limit;

@@ -277,7 +277,7 @@ TEST_F(AdminServer, a_client_that_dribbles_does_not_hold_up_others) {
 
 TEST_F(AdminServer, stays_alive_while_every_handler_waits_for_the_control_plane) {
     start();
-    control_.held = true;
+    control_.set(&FakeControl::held, true);
     std::vector<std::unique_ptr<Client>> waiting;
     for (int i = 0; i < 8; ++i) {
         waiting.push_back(std::make_unique<Client>(server_->port()));
@@ -286,10 +286,7 @@ TEST_F(AdminServer, stays_alive_while_every_handler_waits_for_the_control_plane)
     Client probe(server_->port());
     probe.send(get("/livez"));
     EXPECT_THAT(probe.response(), StartsWith("HTTP/1.1 200"));
-    {
-        const std::lock_guard lock(control_.mutex);
-        control_.held = false;
-    }
+    control_.set(&FakeControl::held, false);
     control_.released.notify_all();
     for (const auto& client : waiting) {
         EXPECT_THAT(client->response(), StartsWith("HTTP/1.1 200"));
@@ -323,15 +320,12 @@ TEST_F(AdminServer, stop_closes_idle_connections_and_waits_for_handlers) {
     Client idle(server_->port());
     idle.send(get("/livez"));
     idle.response();
-    control_.held = true;
+    control_.set(&FakeControl::held, true);
     Client busy(server_->port());
     busy.send(get("/api/v1/status"));
     std::thread stopper([this] { server_->stop(); });
     EXPECT_TRUE(idle.closed());
-    {
-        const std::lock_guard lock(control_.mutex);
-        control_.held = false;
-    }
+    control_.set(&FakeControl::held, false);
     control_.released.notify_all();
     stopper.join();
     EXPECT_FALSE(Client(server_->port()).connected());

@@ -14,7 +14,8 @@ Outcome plan(const std::string& sql, std::size_t index = 0) {
     static const Catalog catalog = sample_catalog();
     const auto query = parse_query(sql);
     EXPECT_TRUE(query->parsed) << sql << ": " << query->error;
-    return plan_capture(*query, query->statements.at(index), catalog, {"public"}, "app", {"scratch"});
+    return plan_capture(*query, query->statements.at(index), catalog, {"public"}, "app",
+                        {"scratch"});
 }
 
 CapturePlan captured(const std::string& sql, std::size_t index = 0) {
@@ -71,8 +72,7 @@ TEST(Capture, the_columns_are_appended_and_nothing_before_is_touched) {
          "/* trace */ DELETE FROM pair\nRETURNING \"pair\".\"b\", \"pair\".\"a\""},
         {"generated columns are left out", "INSERT INTO generated VALUES (1)",
          "INSERT INTO generated VALUES (1)\nRETURNING \"generated\".\"id\", \"generated\".\"v\""},
-        {"a leaf partition gives its root's columns", "UPDATE events_1 SET at = at",
-         nullptr},
+        {"a leaf partition gives its root's columns", "UPDATE events_1 SET at = at", nullptr},
         {"a target named like another table of FROM",
          "UPDATE public.pair SET v = 1 FROM other.pair WHERE true",
          "UPDATE public.pair SET v = 1 FROM other.pair WHERE true\nRETURNING "
@@ -134,13 +134,17 @@ TEST(Capture, what_cannot_be_captured_is_named) {
         {"DELETE FROM secured", "row_security", false, {"secured"}},
         {"INSERT INTO unreadable VALUES (1)", "no_select_privilege", false, {"unreadable"}},
         {"INSERT INTO item VALUES (1) ON CONFLICT (name) DO UPDATE SET id = 2",
-         "conflict_changes_key", false, {"item"}},
+         "conflict_changes_key",
+         false,
+         {"item"}},
         {"SELECT 1", "not_a_row_write", false, {}},
         {"UPDATE item SET id = 2 WHERE CURRENT OF c", "where_current_of", false, {"item"}},
         {"UPDATE item SET id = 2 WHERE random() < 0.5", "volatile_condition", false, {"item"}},
         {"UPDATE item SET id = 2 WHERE user_volatile()", "volatile_condition", false, {"item"}},
         {"UPDATE item SET id = 2 WHERE id = (SELECT id FROM pair LIMIT 1 FOR UPDATE SKIP LOCKED)",
-         "volatile_condition", false, {"item"}},
+         "volatile_condition",
+         false,
+         {"item"}},
         {"DELETE FROM keyless_parent", "cascade_uncaptured", false, {"keyless_parent", "keyless"}},
         {"UPDATE keyed SET id = 2", "cascade_changes_key", false, {"keyed", "keyed_child"}},
         {"DELETE FROM ping", "cascade_too_deep", false, {"ping", "pong"}},
@@ -155,9 +159,9 @@ TEST(Capture, what_cannot_be_captured_is_named) {
 }
 
 TEST(Before, an_update_of_the_key_first_locks_the_rows_it_will_rename) {
-    const CapturePlan update =
-        captured("WITH w AS (SELECT 1 AS n) UPDATE ONLY pair AS p SET a = nextval('s') FROM item i, w "
-                 "WHERE p.b = i.id AND p.v = $2 AND w.n = 1");
+    const CapturePlan update = captured(
+        "WITH w AS (SELECT 1 AS n) UPDATE ONLY pair AS p SET a = nextval('s') FROM item i, w "
+        "WHERE p.b = i.id AND p.v = $2 AND w.n = 1");
     ASSERT_EQ(update.before.size(), 1U);
     EXPECT_EQ(update.before[0].sql,
               "WITH w AS (SELECT 1 AS n) SELECT p.b, p.a FROM ONLY pair p, item i, w WHERE p.b = "
@@ -208,25 +212,39 @@ TEST(Before, a_table_that_references_itself_is_followed_to_any_depth) {
     EXPECT_NE(erase.before[1].sql.find("WITH RECURSIVE"), std::string::npos);
     EXPECT_EQ(erase.before[1].table->name, "tree");
     EXPECT_EQ(erase.before[2].table->name, "leafy");
-    EXPECT_TRUE(parse_query(erase.before[2].sql)->parsed) << parse_query(erase.before[2].sql)->error;
+    EXPECT_TRUE(parse_query(erase.before[2].sql)->parsed)
+        << parse_query(erase.before[2].sql)->error;
 }
-
 
 TEST(Before, conditions_of_every_kind_survive_being_put_into_text_again) {
     for (const char* condition :
-         {"id = ANY ($1)", "id IN (1, 2, 3)", "name BETWEEN 1 AND 2 OR NOT name IS NULL",
-          "(id, name) = ($1, $2)", "name LIKE 'a\\%' ESCAPE '\\'", "name::text ~* E'\\\\d+\\n'",
-          "name = CASE WHEN id > 1 THEN -1 ELSE +2 END", "EXISTS (SELECT 1 FROM pair WHERE a = id)",
+         {"id = ANY ($1)",
+          "id IN (1, 2, 3)",
+          "name BETWEEN 1 AND 2 OR NOT name IS NULL",
+          "(id, name) = ($1, $2)",
+          "name LIKE 'a\\%' ESCAPE '\\'",
+          "name::text ~* E'\\\\d+\\n'",
+          "name = CASE WHEN id > 1 THEN -1 ELSE +2 END",
+          "EXISTS (SELECT 1 FROM pair WHERE a = id)",
           "id = (SELECT max(a) FROM pair GROUP BY b HAVING count(*) > 1 ORDER BY 1 LIMIT 1)",
-          "name IS DISTINCT FROM 3", "data->>'a' = 'b' AND data @> '{\"a\": 1}'::jsonb",
-          "at < now() - interval '1 day'", "at AT TIME ZONE 'UTC' > CURRENT_TIMESTAMP",
-          "\"Odd \"\"Name\" = 1", "id IN (VALUES (1), (2))", "ARRAY[id, 2] && $1::int[]",
-          "COALESCE(name, 1, NULLIF(id, 2)) = GREATEST(1, 2)", "(item).name = 1",
-          "name COLLATE \"C\" = 'x' AND x IS NOT TRUE", "extract(day FROM at) = 1",
-          "substring('a' FROM 1 FOR 2) = 'a' AND trim(both 'x' FROM 'y') = position('a' IN 'b')::text",
+          "name IS DISTINCT FROM 3",
+          "data->>'a' = 'b' AND data @> '{\"a\": 1}'::jsonb",
+          "at < now() - interval '1 day'",
+          "at AT TIME ZONE 'UTC' > CURRENT_TIMESTAMP",
+          "\"Odd \"\"Name\" = 1",
+          "id IN (VALUES (1), (2))",
+          "ARRAY[id, 2] && $1::int[]",
+          "COALESCE(name, 1, NULLIF(id, 2)) = GREATEST(1, 2)",
+          "(item).name = 1",
+          "name COLLATE \"C\" = 'x' AND x IS NOT TRUE",
+          "extract(day FROM at) = 1",
+          "substring('a' FROM 1 FOR 2) = 'a' AND trim(both 'x' FROM 'y') = position('a' IN "
+          "'b')::text",
           "name = 1e10 OR name = .5 OR name = B'101'::int OR name = X'1F'::int",
-          "row_number = 1 AND overlay('a' PLACING 'b' FROM 1) = 'c'", "id = -(-1) AND id - -1 = 2",
-          "\"select\" = 1 AND \"Mixed\".\"Case\"", "id OPERATOR(pg_catalog.=) 1"}) {
+          "row_number = 1 AND overlay('a' PLACING 'b' FROM 1) = 'c'",
+          "id = -(-1) AND id - -1 = 2",
+          "\"select\" = 1 AND \"Mixed\".\"Case\"",
+          "id OPERATOR(pg_catalog.=) 1"}) {
         const std::string sql = "UPDATE item SET id = 2 WHERE " + std::string(condition);
         Outcome outcome = plan(sql);
         if (auto* reason = std::get_if<NotCaptured>(&outcome); reason != nullptr) {
@@ -275,8 +293,9 @@ TEST(Shadow, only_reads_that_repeat_exactly_are_compared) {
     for (const ShadowCase& each : cases) {
         const auto query = parse_query(each.sql);
         ASSERT_TRUE(query->parsed) << each.sql;
-        EXPECT_EQ(shadow_skip_reason(*query, query->statements[0], catalog, {"public"}, {"scratch"}),
-                  each.reason)
+        EXPECT_EQ(
+            shadow_skip_reason(*query, query->statements[0], catalog, {"public"}, {"scratch"}),
+            each.reason)
             << each.sql;
     }
 }

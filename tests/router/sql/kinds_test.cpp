@@ -247,9 +247,8 @@ TEST(StatementKinds, every_statement_node_of_the_grammar_has_an_example) {
         }
     }
     // Nodes that no client's text can make: parts of others, or made by the analyser or PL/pgSQL.
-    const std::set<std::string> inner = {"RawStmt",           "SetOperationStmt",
-                                         "ReturnStmt",        "PLAssignStmt",
-                                         "ReplicaIdentityStmt"};
+    const std::set<std::string> inner = {"RawStmt", "SetOperationStmt", "ReturnStmt",
+                                         "PLAssignStmt", "ReplicaIdentityStmt"};
     std::size_t statements = 0;
     for (unsigned i = 0; i < pg_query__node__descriptor.n_fields; ++i) {
         const auto* kind = static_cast<const ProtobufCMessageDescriptor*>(

@@ -36,9 +36,7 @@ const Shape shapes[] = {
     {"parentheses",
      [](std::size_t n) { return "SELECT " + repeated("(", n) + "1" + repeated(")", n); }},
     {"sub-selects",
-     [](std::size_t n) {
-         return repeated("SELECT (", n) + "SELECT 1" + repeated(")", n);
-     }},
+     [](std::size_t n) { return repeated("SELECT (", n) + "SELECT 1" + repeated(")", n); }},
     {"from sub-selects",
      [](std::size_t n) {
          return repeated("SELECT * FROM (", n) + "SELECT 1" + repeated(") x", n);
@@ -56,12 +54,8 @@ const Shape shapes[] = {
          return "SELECT " + repeated("CASE WHEN a THEN b ELSE ", n) + "1" + repeated(" END", n);
      }},
     {"unions", [](std::size_t n) { return "SELECT 1" + repeated(" UNION SELECT a, b", n); }},
-    {"joins",
-     [](std::size_t n) { return "SELECT 1 FROM t" + repeated(" JOIN t ON a AND b", n); }},
-    {"betweens",
-     [](std::size_t n) {
-         return "SELECT a" + repeated(" BETWEEN 1 AND NOT a", n);
-     }},
+    {"joins", [](std::size_t n) { return "SELECT 1 FROM t" + repeated(" JOIN t ON a AND b", n); }},
+    {"betweens", [](std::size_t n) { return "SELECT a" + repeated(" BETWEEN 1 AND NOT a", n); }},
     {"withs",
      [](std::size_t n) {
          return repeated("WITH a AS (", n) + "SELECT 1" + repeated(") SELECT 1", n);
@@ -73,7 +67,8 @@ const Shape shapes[] = {
     {"case in comments",
      [](std::size_t n) { return "SELECT /* ' */ 1" + repeated("+ -- '\n1", n); }},
     {"operators of users", [](std::size_t n) { return "SELECT 1" + repeated(" @#% 1", n); }},
-    {"mixed", [](std::size_t n) { return "SELECT " + repeated("NOT (a = -", n) + "1" + repeated(")", n); }},
+    {"mixed",
+     [](std::size_t n) { return "SELECT " + repeated("NOT (a = -", n) + "1" + repeated(")", n); }},
 };
 
 /// Runs `work` on a thread with a stack of that size: an overflow ends the test program.
@@ -111,8 +106,9 @@ TEST(Nesting, no_shape_of_query_overflows_a_small_stack) {
 }
 
 TEST(Nesting, a_megabyte_of_open_brackets_is_refused_quietly) {
-    for (const char* text : {"(", "[", "CASE ", "NOT ", "-", "a+", "SELECT(", "f(", "'", "E'\\'",
-                             "/*", "$$", "$a$", "\"", "UNION ", "x=", "{", "\\", "\xff", "+", "/**/", "+-", "a,", "(1),", "/*/**/ "}) {
+    for (const char* text : {"(",     "[",  "CASE ", "NOT ", "-",  "a+",     "SELECT(", "f(", "'",
+                             "E'\\'", "/*", "$$",    "$a$",  "\"", "UNION ", "x=",      "{",  "\\",
+                             "\xff",  "+",  "/**/",  "+-",   "a,", "(1),",   "/*/**/ "}) {
         const std::string sql =
             repeated(text, (max_sql_bytes - 16) / std::string_view(text).size());
         parse_query(sql);
@@ -130,10 +126,12 @@ TEST(Nesting, moderate_depth_is_parsed) {
 }
 
 TEST(Nesting, long_flat_queries_are_not_deep) {
-    EXPECT_LT(nesting_bound("INSERT INTO t VALUES " + repeated("(1, -2, 'a'), ", 10000) + "(1,2,3)"),
-              10U);
-    EXPECT_LT(nesting_bound("SELECT * FROM t WHERE a = 0" + repeated(" OR (a = 1 AND b > -2)", 9000)),
-              10U);
+    EXPECT_LT(
+        nesting_bound("INSERT INTO t VALUES " + repeated("(1, -2, 'a'), ", 10000) + "(1,2,3)"),
+        10U);
+    EXPECT_LT(
+        nesting_bound("SELECT * FROM t WHERE a = 0" + repeated(" OR (a = 1 AND b > -2)", 9000)),
+        10U);
     EXPECT_LT(nesting_bound("SELECT * FROM t WHERE a IN (0" + repeated(", 1", 90000) + ")"), 10U);
     EXPECT_TRUE(parse_query("INSERT INTO t VALUES " + repeated("(1, -2, 'a'), ", 10000) + "(1,2,3)")
                     ->parsed);

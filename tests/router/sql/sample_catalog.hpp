@@ -36,7 +36,8 @@ inline Table table(Oid oid, std::string name, const std::vector<std::string>& co
 inline Cascade cascade(Oid child, std::vector<std::string> child_columns,
                        std::vector<std::string> parent_columns, ReferentialAction on_delete,
                        ReferentialAction on_update) {
-    return Cascade{child, std::move(child_columns), std::move(parent_columns), on_delete, on_update};
+    return Cascade{child, std::move(child_columns), std::move(parent_columns), on_delete,
+                   on_update};
 }
 
 /// The schema as SQL, for tests on a server; keep in step with sample_catalog().

@@ -27,8 +27,8 @@ std::vector<std::string> table_names(const std::string& sql) {
 }
 
 TEST(ParseQuery, a_query_of_nothing_has_no_statements) {
-    for (const char* sql : {"", " ", "\n\t", ";", ";;", " ; ; ", "-- note", "/* a /* b */ c */",
-                            "-- a\n;-- b\n"}) {
+    for (const char* sql :
+         {"", " ", "\n\t", ";", ";;", " ; ; ", "-- note", "/* a /* b */ c */", "-- a\n;-- b\n"}) {
         const auto query = parse_query(sql);
         EXPECT_TRUE(query->parsed) << sql;
         EXPECT_TRUE(query->statements.empty()) << sql;
@@ -53,8 +53,8 @@ TEST(ParseQuery, extents_leave_out_white_space_and_semicolons_but_keep_comments)
     for (const Statement& statement : query->statements) {
         texts.push_back(sql.substr(statement.begin, statement.end - statement.begin));
     }
-    EXPECT_THAT(texts, ElementsAre("SELECT 1", "/* hint */ UPDATE t SET a = 2 -- why",
-                                   "DELETE FROM t"));
+    EXPECT_THAT(texts,
+                ElementsAre("SELECT 1", "/* hint */ UPDATE t SET a = 2 -- why", "DELETE FROM t"));
 }
 
 TEST(ParseQuery, semicolons_inside_other_things_end_nothing) {
@@ -97,12 +97,15 @@ TEST(Tables, relations_are_found_wherever_they_stand) {
          "WITH RECURSIVE w AS (SELECT 1 UNION ALL SELECT * FROM w JOIN a ON true) TABLE w",
          {"a"}},
         {"a with name is seen by later ones",
-         "WITH v AS (TABLE a), w AS (TABLE v) SELECT * FROM w", {"a"}},
+         "WITH v AS (TABLE a), w AS (TABLE v) SELECT * FROM w",
+         {"a"}},
         {"a schema makes it a table", "WITH w AS (TABLE a) SELECT * FROM s.w", {"a", "s.w"}},
         {"a with name ends with its query",
-         "SELECT * FROM (WITH w AS (TABLE a) TABLE w) x, w", {"a", "w"}},
+         "SELECT * FROM (WITH w AS (TABLE a) TABLE w) x, w",
+         {"a", "w"}},
         {"a written table is never a with name",
-         "WITH t AS (SELECT 1) INSERT INTO t SELECT * FROM t", {"t"}},
+         "WITH t AS (SELECT 1) INSERT INTO t SELECT * FROM t",
+         {"t"}},
         {"update with from", "UPDATE a SET x = 1 FROM b WHERE c IN (TABLE d)", {"a", "b", "d"}},
         {"delete with using", "DELETE FROM a USING b", {"a", "b"}},
         {"insert with select", "INSERT INTO a SELECT * FROM b", {"a", "b"}},
@@ -124,8 +127,8 @@ TEST(StatementFacts, functions_are_named_without_schema_in_lower_case_and_once) 
     const Statement s = only(
         "SELECT Pg_Catalog.NOW(), a.\"Mixed\"(1), count(*) FILTER (WHERE f(1)) OVER (ORDER BY "
         "g(2)), now() FROM h() x ORDER BY extract(day FROM i())");
-    EXPECT_THAT(s.functions, UnorderedElementsAre("now", "mixed", "count", "f", "g", "h", "i",
-                                                  "extract"));
+    EXPECT_THAT(s.functions,
+                UnorderedElementsAre("now", "mixed", "count", "f", "g", "h", "i", "extract"));
 }
 
 TEST(StatementFacts, a_call_names_its_procedure) {
@@ -133,9 +136,9 @@ TEST(StatementFacts, a_call_names_its_procedure) {
 }
 
 TEST(StatementFacts, an_update_lists_the_columns_it_assigns) {
-    EXPECT_THAT(only("UPDATE s.t AS x SET a = 1, (b, \"C\") = (SELECT 1, 2), d[1] = 2, e.f = 3")
-                    .assigned,
-                ElementsAre("a", "b", "C", "d", "e"));
+    EXPECT_THAT(
+        only("UPDATE s.t AS x SET a = 1, (b, \"C\") = (SELECT 1, 2), d[1] = 2, e.f = 3").assigned,
+        ElementsAre("a", "b", "C", "d", "e"));
     EXPECT_EQ(only("UPDATE s.t AS x SET a = 1").target, (RangeName{"s", "t", "x"}));
 }
 

@@ -204,7 +204,7 @@ TEST_F(StateDbTest, ALongRunOfWritesDoesNotLetTheLogGrowForEver) {
                     raw, "REPLACE INTO t VALUES (" + std::to_string(i % 10) + ", zeroblob(60000))");
             },
             [](bool ok) { EXPECT_TRUE(ok); });
-        if (i % 10 == 0) {
+        if (i % 10 == 0) {  // batches of ten, each 600 kB
             db->submit_and_wait([](sqlite3*) {});
         }
     }

@@ -81,6 +81,17 @@ class RepairTest : public testing::Test {
         ledger_->mark_dirty(made, "test");
     }
 
+    static bool eventually(const std::function<bool()>& holds) {
+        const auto deadline = std::chrono::steady_clock::now() + 20s;
+        while (!holds()) {
+            if (std::chrono::steady_clock::now() > deadline) {
+                return false;
+            }
+            std::this_thread::sleep_for(2ms);
+        }
+        return true;
+    }
+
     bool drained(std::chrono::milliseconds timeout = 20s) {
         const auto deadline = std::chrono::steady_clock::now() + timeout;
         while (ledger_->dirty_count() > 0) {
@@ -127,7 +138,8 @@ TEST_F(RepairTest, MissingExtraAndDifferentRowsBecomeEqualAndOthersAreLeftAlone)
         "INSERT INTO t VALUES (1, 'missing', '\\x00ff', '2020-02-29 12:00:00.5+01', '{0.1,NaN}'),"
         "(2, 'new', NULL, NULL, NULL), (3, NULL, '', 'infinity', '{}'), (9, 'clean', NULL, NULL, "
         "NULL)");
-    target_->run("INSERT INTO t VALUES (2, 'old', '\\x01'), (3, 'not null'), (4, 'extra')");
+    target_->run(
+        "INSERT INTO t VALUES (2, 'old', '\\x01'), (3, 'not null', NULL), (4, 'extra', NULL)");
     mark("t", {"1::int4", "2::int4", "3::int4", "4::int4", "5::int4"});
     start();
     ASSERT_TRUE(drained());
@@ -327,9 +339,7 @@ TEST_F(RepairTest, ARowBeingDeletedOnThePrimaryIsLeftUntilThatIsOver) {
     ASSERT_TRUE(client.exec("BEGIN; DELETE FROM public.t WHERE id = 1"));
     mark("t", {"1::int4"});
     start();
-    while (repair_->requeued() < 3) {
-        std::this_thread::sleep_for(2ms);
-    }
+    ASSERT_TRUE(eventually([&] { return repair_->requeued() >= 3; }));
     EXPECT_EQ(ledger_->dirty_count(), 1U);
     // Repair holds nothing between its attempts.
     target_->run("SET lock_timeout = '2s'; UPDATE t SET a = 2");
@@ -345,9 +355,8 @@ TEST_F(RepairTest, ARowLockedOnTheMirrorIsTriedAgainAndOthersGoOn) {
     ASSERT_TRUE(mirror.exec("BEGIN; UPDATE public.t SET a = 5 WHERE id = 1"));
     mark("t", {"1::int4", "2::int4"});
     start();
-    while (ledger_->dirty_count() > 1 || repair_->requeued() < 2) {
-        std::this_thread::sleep_for(2ms);
-    }
+    ASSERT_TRUE(
+        eventually([&] { return ledger_->dirty_count() <= 1 && repair_->requeued() >= 2; }));
     ASSERT_TRUE(mirror.exec("COMMIT"));
     ASSERT_TRUE(drained());
     expect_equal("t");
@@ -366,9 +375,7 @@ TEST_F(RepairTest, AnAbsentRowIsNotBelievedWhileAMirrorTransactionMayStillInsert
     durable.get_future().wait();
     ledger_->mark_dirty({row}, "touched_no_row");
     start();
-    while (repair_->requeued() < 3) {
-        std::this_thread::sleep_for(2ms);
-    }
+    ASSERT_TRUE(eventually([&] { return repair_->requeued() >= 3; }));
     EXPECT_EQ(ledger_->dirty_count(), 1U);
     ASSERT_TRUE(mirror.exec("COMMIT"));
     ledger_->finish(first, CommitOutcome::mirrored);
@@ -404,9 +411,8 @@ TEST_F(RepairTest, AStatementThatFailsIsReportedAndTriedAgain) {
     source_->run("INSERT INTO t VALUES (1, 10), (2, 1)");
     mark("t", {"1::int4", "2::int4"});
     start();
-    while (ledger_->dirty_count() > 1 || repair_->last_error().empty()) {
-        std::this_thread::sleep_for(2ms);
-    }
+    ASSERT_TRUE(
+        eventually([&] { return ledger_->dirty_count() <= 1 && !repair_->last_error().empty(); }));
     EXPECT_THAT(repair_->last_error(), testing::HasSubstr("public.t: new row"));
     target_->run("ALTER TABLE t DROP CONSTRAINT t_a_check");
     ASSERT_TRUE(drained());
@@ -427,9 +433,7 @@ TEST_F(RepairTest, AnOutageOfTheMirrorFailsTheBreakerAndIsSurvived) {
         keys.push_back(std::move(made));
     }
     ledger_->mark_dirty(keys, "outage");
-    while (breaker_.allows()) {
-        std::this_thread::sleep_for(2ms);
-    }
+    ASSERT_TRUE(eventually([&] { return !breaker_.allows(); }));
     EXPECT_FALSE(repair_->last_error().empty());
     target_->restart();
     breaker_.close();
@@ -450,9 +454,7 @@ TEST_F(RepairTest, ALostTransactionIsDirtyOnceItsBackendIsGone) {
     std::this_thread::sleep_for(300ms);
     EXPECT_EQ(ledger_->limbo().size(), 1U) << "its backend lives";
     backend.reset();
-    while (!ledger_->limbo().empty()) {
-        std::this_thread::sleep_for(2ms);
-    }
+    ASSERT_TRUE(eventually([&] { return ledger_->limbo().empty(); }));
     ASSERT_TRUE(drained());
     expect_equal("t");
 }
@@ -465,9 +467,7 @@ TEST_F(RepairTest, ALostBackendThatLingersIsEnded) {
     ASSERT_TRUE(backend.exec("BEGIN; INSERT INTO public.t VALUES (1)"));
     ledger_->lose(txn, {{Side::target, backend.process_id()}});
     start();
-    while (!ledger_->limbo().empty()) {
-        std::this_thread::sleep_for(5ms);
-    }
+    ASSERT_TRUE(eventually([&] { return ledger_->limbo().empty(); }));
     ASSERT_TRUE(drained());
     EXPECT_FALSE(backend.exec("COMMIT"));
     EXPECT_EQ(lines(*target_, "t"), Lines{});
