@@ -27,15 +27,17 @@ class ActiveTransition {
         const std::lock_guard lock(mutex_);
         return transition_;
     }
-    /// Changes it and stores it; `wait` for the final word only, for held clients must not wait on a
-    /// disk.
+    /// Changes it and stores it; `wait` for the final word only, for held clients must not wait on
+    /// a disk.
     bool update(const std::function<void(Transition&)>& change, bool wait = false) {
         const std::lock_guard lock(mutex_);
         change(transition_);
         return store_.save_transition(transition_.number, to_json(transition_), wait);
     }
     void log(Step step, const std::string& message) {
-        update([&](Transition& it) { it.log.push_back({unix_ms(), std::string(to_string(step)), message}); });
+        update([&](Transition& it) {
+            it.log.push_back({unix_ms(), std::string(to_string(step)), message});
+        });
     }
     /// Shown, not stored.
     void waiting_for(const std::string& what) {

@@ -43,9 +43,10 @@ void write_canonical(const boost::json::value& value, std::string& out) {
 }  // namespace
 
 boost::json::object to_json(const AuditEntry& entry) {
-    return {{"at_unix_ms", entry.at_unix_ms}, {"actor", entry.actor},     {"address", entry.address},
-            {"action", entry.action},         {"subject", entry.subject}, {"reason", entry.reason},
-            {"before", entry.before},         {"after", entry.after},     {"result", entry.result}};
+    return {
+        {"at_unix_ms", entry.at_unix_ms}, {"actor", entry.actor},     {"address", entry.address},
+        {"action", entry.action},         {"subject", entry.subject}, {"reason", entry.reason},
+        {"before", entry.before},         {"after", entry.after},     {"result", entry.result}};
 }
 
 std::string canonical(const boost::json::value& value) {
@@ -83,7 +84,8 @@ AuditLog::AuditLog(StateDb& db) : db_(db) {
 bool AuditLog::append(const AuditEntry& entry) {
     return db_.submit_and_wait([body = canonical(to_json(entry))](sqlite3* sqlite) {
         std::string previous(audit_genesis);
-        if (SqliteQuery last(sqlite, "SELECT hash FROM audit ORDER BY id DESC LIMIT 1"); last.step()) {
+        if (SqliteQuery last(sqlite, "SELECT hash FROM audit ORDER BY id DESC LIMIT 1");
+            last.step()) {
             previous = last.text(0);
         }
         SqliteQuery(sqlite, "INSERT INTO audit (previous, hash, body) VALUES (?, ?, ?)")
@@ -97,8 +99,9 @@ bool AuditLog::append(const AuditEntry& entry) {
 boost::json::array AuditLog::newest(std::size_t limit, std::optional<std::int64_t> before) const {
     boost::json::array entries;
     db_.read([&](sqlite3* sqlite) {
-        SqliteQuery query(sqlite,
-                          "SELECT id, previous, hash, body FROM audit WHERE id < ? ORDER BY id DESC LIMIT ?");
+        SqliteQuery query(
+            sqlite,
+            "SELECT id, previous, hash, body FROM audit WHERE id < ? ORDER BY id DESC LIMIT ?");
         query.bind(before.value_or(std::numeric_limits<std::int64_t>::max()))
             .bind(static_cast<std::int64_t>(limit));
         while (query.step()) {
@@ -106,8 +109,8 @@ boost::json::array AuditLog::newest(std::size_t limit, std::optional<std::int64_
             boost::json::value body = boost::json::parse(query.text(3), damaged);
             boost::json::object entry{{"id", query.number(0)}};
             if (const auto* object = body.if_object()) {
-                for (const char* key : {"at_unix_ms", "actor", "address", "action", "subject", "reason",
-                                        "before", "after", "result"}) {
+                for (const char* key : {"at_unix_ms", "actor", "address", "action", "subject",
+                                        "reason", "before", "after", "result"}) {
                     const auto* member = object->if_contains(key);
                     entry[key] = member == nullptr ? boost::json::value() : *member;
                 }

@@ -29,14 +29,18 @@ Control::Impl::Impl(const Config& config, StateDb& db, Ledger& ledger, Breaker& 
     }
 }
 
-Control::Impl::~Impl() { stop(); }
-
-Refusal Control::Impl::refuse(int status, std::string type, std::string title) const {
-    return {status, std::move(type), std::move(title), {{"current_phase", to_string(core.phase())}}};
+Control::Impl::~Impl() {
+    stop();
 }
 
-void Control::Impl::audit(const Actor& actor, std::string action, std::string subject, std::string reason,
-                          boost::json::value before, boost::json::value after, std::string result) {
+Refusal Control::Impl::refuse(int status, std::string type, std::string title) const {
+    return {
+        status, std::move(type), std::move(title), {{"current_phase", to_string(core.phase())}}};
+}
+
+void Control::Impl::audit(const Actor& actor, std::string action, std::string subject,
+                          std::string reason, boost::json::value before, boost::json::value after,
+                          std::string result) {
     AuditEntry entry;
     entry.at_unix_ms = unix_ms();
     entry.actor = actor.name;
@@ -48,7 +52,8 @@ void Control::Impl::audit(const Actor& actor, std::string action, std::string su
     entry.after = std::move(after);
     entry.result = std::move(result);
     if (!core.audit.append(entry)) {
-        spdlog::error("the audit log could not be written: {} {} by {}", entry.action, entry.subject, entry.actor);
+        spdlog::error("the audit log could not be written: {} {} by {}", entry.action,
+                      entry.subject, entry.actor);
     }
 }
 
@@ -62,7 +67,9 @@ Control::Control(const Config& config, StateDb& db, Ledger& ledger, Breaker& bre
 
 Control::~Control() = default;
 
-Directive Control::directive() const { return impl_->core.directive(); }
+Directive Control::directive() const {
+    return impl_->core.directive();
+}
 
 Result<void> Control::start(Fleet& fleet) {
     impl_->core.attach(fleet);
@@ -74,9 +81,12 @@ Result<void> Control::start(Fleet& fleet) {
     return {};
 }
 
-void Control::stop() { impl_->stop(); }
+void Control::stop() {
+    impl_->stop();
+}
 
-Answer<boost::json::object> Control::create_transition(const TransitionRequest& request, const Actor& actor) {
+Answer<boost::json::object> Control::create_transition(const TransitionRequest& request,
+                                                       const Actor& actor) {
     return impl_->create_transition(request, actor);
 }
 
@@ -88,33 +98,41 @@ boost::json::array Control::gates(Phase to) {
     return to_json(evaluate_gates(from, to, impl_->measure_cached(from, to)));
 }
 
-Answer<boost::json::object> Control::backfill_action(const std::string& action, const Actor& actor) {
+Answer<boost::json::object> Control::backfill_action(const std::string& action,
+                                                     const Actor& actor) {
     if (action != "start" && action != "pause" && action != "resume") {
         return impl_->refuse(400, "bad-request", "The action is start, pause or resume.");
     }
     const bool done = impl_->workers.backfill_action(action);
-    impl_->audit(actor, "backfill." + action, "", "", nullptr, nullptr, done ? "ok" : "no-mirroring");
+    impl_->audit(actor, "backfill." + action, "", "", nullptr, nullptr,
+                 done ? "ok" : "no-mirroring");
     if (!done) {
-        return impl_->refuse(409, "no-mirroring", "There is no backfill now: it has ended, or nothing is mirrored.");
+        return impl_->refuse(409, "no-mirroring",
+                             "There is no backfill now: it has ended, or nothing is mirrored.");
     }
     return backfill();
 }
 
-boost::json::array Control::verifications() { return impl_->verifier.all(); }
+boost::json::array Control::verifications() {
+    return impl_->verifier.all();
+}
 
-std::optional<boost::json::object> Control::verification(const std::string& id) { return impl_->verifier.one(id); }
+std::optional<boost::json::object> Control::verification(const std::string& id) {
+    return impl_->verifier.one(id);
+}
 
-Answer<boost::json::object> Control::create_verification(const std::vector<std::string>& tables, bool repair,
-                                                         const Actor& actor) {
+Answer<boost::json::object> Control::create_verification(const std::vector<std::string>& tables,
+                                                         bool repair, const Actor& actor) {
     if (!mirrors(impl_->core.phase())) {
-        return impl_->refuse(409, "no-mirroring", "Nothing is being mirrored: there is nothing to verify.");
+        return impl_->refuse(409, "no-mirroring",
+                             "Nothing is being mirrored: there is nothing to verify.");
     }
     auto created = impl_->verifier.create(tables, repair, actor.name);
     if (!created) {
         return impl_->refuse(404, "not-found", created.error().message);
     }
-    impl_->audit(actor, "verification.create", std::string(created->at("id").as_string()), "", nullptr,
-                 {{"repair", repair}}, "ok");
+    impl_->audit(actor, "verification.create", std::string(created->at("id").as_string()), "",
+                 nullptr, {{"repair", repair}}, "ok");
     return std::move(*created);
 }
 
@@ -131,7 +149,8 @@ std::optional<boost::json::object> Control::discrepancy(const std::string& finge
     return impl_->discrepancies.group(fingerprint);
 }
 
-Answer<boost::json::object> Control::acknowledge_discrepancy(const std::string& fingerprint, const std::string& note,
+Answer<boost::json::object> Control::acknowledge_discrepancy(const std::string& fingerprint,
+                                                             const std::string& note,
                                                              const Actor& actor) {
     if (!impl_->discrepancies.acknowledge(fingerprint, actor.name, note)) {
         return impl_->refuse(404, "not-found", "There is no discrepancy " + fingerprint + ".");
@@ -169,8 +188,14 @@ bool Control::primary_ready(std::string& why) {
     return it.reachable;
 }
 
-void Control::report_discrepancy(PendingDiscrepancy pending) { impl_->recheck.submit(std::move(pending)); }
-void Control::request_catalog_reload() { impl_->workers.request_reload(); }
-void Control::wake_probe() { impl_->probe.wake(); }
+void Control::report_discrepancy(PendingDiscrepancy pending) {
+    impl_->recheck.submit(std::move(pending));
+}
+void Control::request_catalog_reload() {
+    impl_->workers.request_reload();
+}
+void Control::wake_probe() {
+    impl_->probe.wake();
+}
 
 }  // namespace banyan::router

@@ -28,7 +28,8 @@ class Control::Impl {
     Facts measure(Phase from, Phase to);
     /// The same with the databases' answers up to a second old, for pages that poll.
     Facts measure_cached(Phase from, Phase to);
-    Answer<boost::json::object> create_transition(const TransitionRequest& request, const Actor& actor);
+    Answer<boost::json::object> create_transition(const TransitionRequest& request,
+                                                  const Actor& actor);
     void audit(const Actor& actor, std::string action, std::string subject, std::string reason,
                boost::json::value before, boost::json::value after, std::string result);
     Refusal refuse(int status, std::string type, std::string title) const;

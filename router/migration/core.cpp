@@ -19,12 +19,15 @@ Core::Core(const Config& config_, StateDb& db_, Ledger& ledger_, Breaker& breake
     const std::string share = store.setting("shadow_share");
     directive_.epoch = 1;
     directive_.phase = entry.phase;
-    directive_.shadow_share = share.empty() ? config.shadow.share : std::strtod(share.c_str(), nullptr);
+    directive_.shadow_share =
+        share.empty() ? config.shadow.share : std::strtod(share.c_str(), nullptr);
     directive_.shadow = shadows(entry.phase) && directive_.shadow_share > 0;
     phase_since_unix_ms_ = entry.at_unix_ms;
 }
 
-void Core::attach(Fleet& fleet) { fleet_ = &fleet; }
+void Core::attach(Fleet& fleet) {
+    fleet_ = &fleet;
+}
 
 Phase Core::phase() const {
     const std::lock_guard lock(mutex_);

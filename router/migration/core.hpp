@@ -50,14 +50,16 @@ class Core {
     Result<std::shared_ptr<const Catalog>> read_catalog(Side primary);
     /// Gives the catalogue to the sessions and its tables to the ledger; null: mirroring ended.
     void install_catalog(std::shared_ptr<const Catalog> catalog);
-    /// The same if the phase still has the catalogue's primary and no flip is going on; the test and
-    /// the installation are one step.
+    /// The same if the phase still has the catalogue's primary and no flip is going on; the test
+    /// and the installation are one step.
     bool install_catalog_if_current(std::shared_ptr<const Catalog> catalog);
     void catalog_failed(const std::string& error);
     /// While true, install_catalog_if_current() refuses.
     void set_flipping(bool flipping);
 
-    const Endpoint& endpoint(Side side) const { return side == Side::source ? config.source : config.target; }
+    const Endpoint& endpoint(Side side) const {
+        return side == Side::source ? config.source : config.target;
+    }
     /// A counter's growth since the current phase was published.
     std::uint64_t counted_in_phase(Counter counter) const;
 

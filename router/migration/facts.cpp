@@ -6,15 +6,17 @@ namespace banyan::router {
 namespace {
 
 // Since PostgreSQL 15 the right can be granted; before, only superusers have it.
-Result<std::vector<std::string>> roles_lacking(Connection& connection, const std::vector<std::string>& roles) {
+Result<std::vector<std::string>> roles_lacking(Connection& connection,
+                                               const std::vector<std::string>& roles) {
     auto version = connection.exec("SELECT current_setting('server_version_num')");
     if (!version) {
         return version.error();
     }
-    const std::string sql = version->number(0, 0) >= 150000
-                                ? "SELECT coalesce(bool_or(rolsuper OR has_parameter_privilege(oid, "
-                                  "'session_replication_role', 'SET')), false) FROM pg_roles WHERE rolname = $1"
-                                : "SELECT coalesce(bool_or(rolsuper), false) FROM pg_roles WHERE rolname = $1";
+    const std::string sql =
+        version->number(0, 0) >= 150000
+            ? "SELECT coalesce(bool_or(rolsuper OR has_parameter_privilege(oid, "
+              "'session_replication_role', 'SET')), false) FROM pg_roles WHERE rolname = $1"
+            : "SELECT coalesce(bool_or(rolsuper), false) FROM pg_roles WHERE rolname = $1";
     std::vector<std::string> lacking;
     for (const std::string& role : roles) {
         auto rows = connection.exec(sql, {Param::text(role)});
@@ -30,7 +32,8 @@ Result<std::vector<std::string>> roles_lacking(Connection& connection, const std
 
 Result<std::vector<std::string>> sequences_of(Connection& connection) {
     auto rows = connection.exec(
-        "SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = "
+        "c.relnamespace "
         "WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND n.nspname <> 'banyan' ORDER BY 1");
     if (!rows) {
         return rows.error();
@@ -75,7 +78,8 @@ SideFacts measure_side(const Endpoint& endpoint, const std::vector<std::string>&
         facts.error = sequences.error().message;
     }
     if (auto rows = connection->exec(
-            "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int, "
+            "SELECT current_setting('max_connections')::int - "
+            "current_setting('superuser_reserved_connections')::int, "
             "(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')");
         rows) {
         facts.max_connections = rows->number(0, 0);
@@ -84,12 +88,16 @@ SideFacts measure_side(const Endpoint& endpoint, const std::vector<std::string>&
     return facts;
 }
 
-Result<std::vector<ForeignBackend>> foreign_backends(Connection& connection, const std::vector<std::int32_t>& ours) {
+Result<std::vector<ForeignBackend>> foreign_backends(Connection& connection,
+                                                     const std::vector<std::int32_t>& ours) {
     auto rows = connection.exec(
-        "SELECT pid, coalesce(usename, ''), coalesce(application_name, ''), backend_xid IS NOT NULL, false "
-        "FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend' "
+        "SELECT pid, coalesce(usename, ''), coalesce(application_name, ''), backend_xid IS NOT "
+        "NULL, false "
+        "FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client "
+        "backend' "
         "AND pid <> pg_backend_pid() AND application_name NOT LIKE 'banyan-%' "
-        "UNION ALL SELECT 0, owner, gid, true, true FROM pg_prepared_xacts WHERE database = current_database()");
+        "UNION ALL SELECT 0, owner, gid, true, true FROM pg_prepared_xacts WHERE database = "
+        "current_database()");
     if (!rows) {
         return rows.error();
     }

@@ -16,6 +16,7 @@ SideFacts measure_side(const Endpoint& endpoint, const std::vector<std::string>&
 
 /// Client backends and prepared transactions of this database that are not Banyan's: not among
 /// `ours`, and no application name that begins with "banyan-".
-Result<std::vector<ForeignBackend>> foreign_backends(Connection& connection, const std::vector<std::int32_t>& ours);
+Result<std::vector<ForeignBackend>> foreign_backends(Connection& connection,
+                                                     const std::vector<std::int32_t>& ours);
 
 }  // namespace banyan::router

@@ -22,7 +22,8 @@ constexpr const char* create_heartbeat =
 
 Result<void> write_heartbeat(Connection& connection, const std::string& transition) {
     auto written = connection.exec(
-        "INSERT INTO banyan.heartbeat VALUES (1, pg_catalog.now(), $1) ON CONFLICT (id) DO UPDATE SET at = excluded.at, "
+        "INSERT INTO banyan.heartbeat VALUES (1, pg_catalog.now(), $1) ON CONFLICT (id) DO UPDATE "
+        "SET at = excluded.at, "
         "transition = excluded.transition",
         {Param::text(transition)});
     if (!written) {
@@ -36,7 +37,8 @@ std::string first_names(const std::vector<ForeignBackend>& backends) {
     for (const ForeignBackend& it : backends) {
         text += text.empty() ? "" : ", ";
         text += it.prepared ? "prepared transaction " + it.application
-                            : "process " + std::to_string(it.process_id) + " (" + it.user + ", " + it.application + ")";
+                            : "process " + std::to_string(it.process_id) + " (" + it.user + ", " +
+                                  it.application + ")";
     }
     return text;
 }
@@ -52,17 +54,28 @@ Walk::Outcome Walk::prepare_flip() {
         (side == primary_of(from_) ? primary_ : mirror_).emplace(std::move(*connection));
     }
     watchdog_ = std::make_unique<Watchdog>(
-        active_.deadline, active_.cancelled, std::vector<int>{PQsocket(primary_->raw()), PQsocket(mirror_->raw())},
-        [this] {
+        active_.deadline, active_.cancelled,
+        std::vector<int>{PQsocket(primary_->raw()), PQsocket(mirror_->raw())}, [this] {
             if (core_.directive().hold) {
                 core_.publish(from_, false);
             }
         });
     for (Connection* connection : {&*primary_, &*mirror_}) {
         if (auto created = connection->exec(create_heartbeat); !created) {
-            return Failure{TransitionState::failed, "banyan.heartbeat could not be created: " + created.error().message};
+            return Failure{TransitionState::failed,
+                           "banyan.heartbeat could not be created: " + created.error().message};
         }
     }
+    if (const Outcome failure = read_new_catalog()) {
+        return failure;
+    }
+    if (const Outcome failure = advance()) {
+        return failure;
+    }
+    return prove_reverse();
+}
+
+Walk::Outcome Walk::read_new_catalog() {
     present_catalog_ = core_.catalog();
     auto catalog = core_.read_catalog(primary_of(to_));
     if (!catalog) {
@@ -72,25 +85,25 @@ Walk::Outcome Walk::prepare_flip() {
     for (const auto& table : (present_catalog_ ? present_catalog_ : catalog_)->tables()) {
         const auto there = catalog_->table_by_id(table->id);
         if (table->captured() && (there == nullptr || !there->captured()) && !override_) {
-            return Failure{TransitionState::failed,
-                           table->display_name() + " cannot be captured on the new primary: " +
-                               (there == nullptr ? "it is not there" : there->not_captured_because) + "."};
+            return Failure{
+                TransitionState::failed,
+                table->display_name() + " cannot be captured on the new primary: " +
+                    (there == nullptr ? "it is not there" : there->not_captured_because) + "."};
         }
     }
-    if (const Outcome failure = advance()) {
-        return failure;
-    }
-    return prove_reverse();
+    return std::nullopt;
 }
 
 // A hold lasts as long as the longest transaction open when it begins; so begin between them.
 Walk::Outcome Walk::settle() {
     const auto now = ActiveTransition::Clock::now();
-    const auto limit = now + std::min<ActiveTransition::Clock::duration>(settle_limit, (active_.deadline - now) / 3);
+    const auto limit = now + std::min<ActiveTransition::Clock::duration>(
+                                 settle_limit, (active_.deadline - now) / 3);
     return wait_until(
         [&](std::string& what) {
             if (ActiveTransition::Clock::now() >= limit) {
-                active_.log(Step::settle, "No quiet moment came; holding anyway. There were " + what + ".");
+                active_.log(Step::settle,
+                            "No quiet moment came; holding anyway. There were " + what + ".");
                 return true;
             }
             std::int64_t oldest = 0;
@@ -98,7 +111,8 @@ Walk::Outcome Walk::settle() {
                 oldest = std::max(oldest, session.transaction_age_ms);
             }
             const std::uint64_t dirty = core_.ledger.dirty_count();
-            what = std::to_string(dirty) + " dirty keys, the oldest transaction " + std::to_string(oldest) + " ms old";
+            what = std::to_string(dirty) + " dirty keys, the oldest transaction " +
+                   std::to_string(oldest) + " ms old";
             return dirty == 0 && oldest < long_transaction / 1ms;
         },
         5ms);
@@ -107,24 +121,33 @@ Walk::Outcome Walk::settle() {
 Walk::Outcome Walk::hold() {
     verifier_.interrupt();
     core_.set_flipping(true);
-    core_.fleet()->reset_longest_hold();
     holding_ = true;
+    // From here on no catalogue is installed; one that was meanwhile makes the new one stale.
+    if (core_.catalog() != present_catalog_) {
+        if (const Outcome failure = read_new_catalog()) {
+            return failure;
+        }
+    }
+    core_.fleet()->reset_longest_hold();
     if (watchdog_->expired()) {
-        return Failure{active_.cancelled ? TransitionState::aborted : TransitionState::timed_out, "Too late to hold."};
+        return Failure{active_.cancelled ? TransitionState::aborted : TransitionState::timed_out,
+                       "Too late to hold."};
     }
     core_.publish(from_, true);
     // The watchdog may have fired between the look and the hold, and then saw no hold to release.
     if (watchdog_->expired()) {
         core_.publish(from_, false);
-        return Failure{active_.cancelled ? TransitionState::aborted : TransitionState::timed_out, "Too late to hold."};
+        return Failure{active_.cancelled ? TransitionState::aborted : TransitionState::timed_out,
+                       "Too late to hold."};
     }
     return wait_until(
         [this](std::string& what) {
             const Adoption it = core_.fleet()->adoption();
             what = std::to_string(it.sessions - std::min(it.adopted, it.sessions)) + " of " +
-                   std::to_string(it.sessions) + " sessions to reach a boundary (oldest transaction " +
-                   std::to_string(it.oldest_transaction.count()) + " ms), " + std::to_string(it.without_mirror) +
-                   " without a mirror";
+                   std::to_string(it.sessions) +
+                   " sessions to reach a boundary (oldest transaction " +
+                   std::to_string(it.oldest_transaction.count()) + " ms), " +
+                   std::to_string(it.without_mirror) + " without a mirror";
             return it.adopted >= it.sessions && it.without_mirror == 0;
         },
         1ms);
@@ -141,17 +164,14 @@ bool Walk::drained(std::string& what) const {
         suspects += accepted ? 0U : 1U;
     }
     what = std::to_string(stats.in_flight) + " commits in flight, " + std::to_string(stats.limbo) +
-           " of unknown outcome, " + std::to_string(stats.dirty) + " dirty keys, " + std::to_string(suspects) +
-           " suspect tables";
+           " of unknown outcome, " + std::to_string(stats.dirty) + " dirty keys, " +
+           std::to_string(suspects) + " suspect tables";
     return stats.in_flight == 0 && stats.limbo == 0 && stats.dirty == 0 && suspects == 0;
 }
 
 Walk::Outcome Walk::drain() {
     if (core_.directive().phase != from_ || !core_.directive().hold) {
         return Failure{TransitionState::timed_out, "The hold was released."};
-    }
-    if (core_.catalog() != present_catalog_) {
-        return Failure{TransitionState::failed, "The schema changed while the flip was prepared; try again."};
     }
     if (Outcome failure = wait_until([this](std::string& what) { return drained(what); }, 1ms)) {
         return failure;
@@ -164,14 +184,16 @@ Walk::Outcome Walk::drain() {
 Walk::Outcome Walk::check_writers() {
     auto foreign = foreign_backends(*primary_, core_.fleet()->backends(primary_of(from_)));
     if (!foreign) {
-        return Failure{TransitionState::failed, "Writers could not be looked for: " + foreign.error().message};
+        return Failure{TransitionState::failed,
+                       "Writers could not be looked for: " + foreign.error().message};
     }
     std::vector<ForeignBackend> writers;
     std::copy_if(foreign->begin(), foreign->end(), std::back_inserter(writers),
                  [](const ForeignBackend& it) { return it.writing || it.prepared; });
     if (writers.empty()) {
         if (!foreign->empty()) {
-            active_.log(Step::check_writers, "Connections that bypass Banyan, none writing: " + first_names(*foreign));
+            active_.log(Step::check_writers,
+                        "Connections that bypass Banyan, none writing: " + first_names(*foreign));
         }
         return std::nullopt;
     }
@@ -186,7 +208,8 @@ Walk::Outcome Walk::check_writers() {
 Walk::Outcome Walk::advance() {
     auto advanced = advance_sequences(*primary_, *mirror_, core_.config.switchover.sequence_margin);
     if (!advanced) {
-        return Failure{TransitionState::failed, "Sequences could not be advanced: " + advanced.error().message};
+        return Failure{TransitionState::failed,
+                       "Sequences could not be advanced: " + advanced.error().message};
     }
     active_.log(Step::advance_sequences, std::to_string(advanced->size()) + " sequences advanced");
     return std::nullopt;
@@ -196,7 +219,8 @@ Walk::Outcome Walk::prove_reverse() {
     // First the database about to be the primary: it is the one that must take writes.
     for (Connection* connection : {&*mirror_, &*primary_}) {
         if (auto written = write_heartbeat(*connection, id_); !written) {
-            return Failure{TransitionState::failed, "A real write failed: " + written.error().message};
+            return Failure{TransitionState::failed,
+                           "A real write failed: " + written.error().message};
         }
     }
     return std::nullopt;
@@ -207,6 +231,7 @@ void Walk::end_hold() {
     workers_.resume_repair();
     core_.set_flipping(false);
     verifier_.resume();
+    workers_.request_reload();  // DDL during the flip could not be taken up
 }
 
 }  // namespace banyan::router

@@ -12,7 +12,9 @@ constexpr std::uint64_t max_dirty = 1000;
 /// Banyan's own connections to one side: repair, backfill, verification, probe, control, re-check.
 constexpr std::int64_t own_connections = 10;
 
-boost::json::value text(std::string_view words) { return boost::json::string(words); }
+boost::json::value text(std::string_view words) {
+    return boost::json::string(words);
+}
 
 Gate verdict(std::string name, bool good, boost::json::value value, boost::json::value threshold,
              std::string why_not, std::string why = {}) {
@@ -61,9 +63,10 @@ const SideFacts& facts_of(const Facts& facts, Side side) {
 
 Gate reachable(const Facts& facts, Side side) {
     const SideFacts& it = facts_of(facts, side);
-    return hard(verdict(std::string(to_string(side)) + "_reachable", it.reachable, it.reachable, true,
-                        "Banyan's service role cannot reach the " + std::string(to_string(side)) + ": " +
-                            it.error));
+    return hard(verdict(std::string(to_string(side)) + "_reachable", it.reachable, it.reachable,
+                        true,
+                        "Banyan's service role cannot reach the " + std::string(to_string(side)) +
+                            ": " + it.error));
 }
 
 Gate different_clusters(const Facts& facts) {
@@ -74,35 +77,40 @@ Gate different_clusters(const Facts& facts) {
                        "pg_control_system() could not be read on both sides.");
     }
     const bool good = a.system_identifier != b.system_identifier || a.database != b.database;
-    return hard(verdict("different_clusters", good,
-                        text(b.system_identifier + "/" + b.database),
-                        text("not " + a.system_identifier + "/" + a.database),
-                        "Source and target are one and the same database: mirroring would write every row twice."));
+    return hard(verdict(
+        "different_clusters", good, text(b.system_identifier + "/" + b.database),
+        text("not " + a.system_identifier + "/" + a.database),
+        "Source and target are one and the same database: mirroring would write every row twice."));
 }
 
 Gate schema_matches(const Facts& facts) {
     if (!facts.catalog_known) {
-        return unknown("schema_matches", 0, "The catalogues could not be compared: " + facts.catalog_error);
+        return unknown("schema_matches", 0,
+                       "The catalogues could not be compared: " + facts.catalog_error);
     }
-    static const std::set<std::string> schema_reasons{"not_on_mirror", "columns_differ", "key_differs"};
+    static const std::set<std::string> schema_reasons{"not_on_mirror", "columns_differ",
+                                                      "key_differs"};
     std::vector<std::pair<std::string, std::string>> bad;
     std::copy_if(facts.not_captured.begin(), facts.not_captured.end(), std::back_inserter(bad),
                  [](const auto& it) { return schema_reasons.contains(it.second); });
-    return verdict("schema_matches", bad.empty(), bad.size(), 0,
-                   "Tables differ between the two databases: " +
-                       list(bad, [](const auto& it) { return it.first + " (" + it.second + ")"; }) +
-                       ". Bring the target's schema up to date, or leave them out with [migration] exclude.");
+    return verdict(
+        "schema_matches", bad.empty(), bad.size(), 0,
+        "Tables differ between the two databases: " + list(bad, [](const auto& it) {
+            return it.first + " (" + it.second + ")";
+        }) + ". Bring the target's schema up to date, or leave them out with [migration] exclude.");
 }
 
 Gate tables_capturable(const Facts& facts) {
     if (!facts.catalog_known) {
-        return unknown("tables_capturable", 0, "The catalogues could not be compared: " + facts.catalog_error);
+        return unknown("tables_capturable", 0,
+                       "The catalogues could not be compared: " + facts.catalog_error);
     }
-    Gate gate = verdict(
-        "tables_capturable", facts.not_captured.empty(), facts.not_captured.size(), 0,
-        "Writes to these tables cannot be captured row by row: " +
-            list(facts.not_captured, [](const auto& it) { return it.first + " (" + it.second + ")"; }) +
-            ". Give them a primary key, or leave them out with [migration] exclude.");
+    Gate gate =
+        verdict("tables_capturable", facts.not_captured.empty(), facts.not_captured.size(), 0,
+                "Writes to these tables cannot be captured row by row: " +
+                    list(facts.not_captured,
+                         [](const auto& it) { return it.first + " (" + it.second + ")"; }) +
+                    ". Give them a primary key, or leave them out with [migration] exclude.");
     gate.samples = facts.tables_captured + facts.not_captured.size();
     gate.minimum_samples = 1;
     if (gate.samples == 0U) {
@@ -117,19 +125,22 @@ Gate mirror_privileges(const Facts& facts) {
     for (const Side side : {Side::source, Side::target}) {
         const auto& roles = facts_of(facts, side).roles_without_replication_role;
         if (!roles) {
-            return unknown("mirror_privileges", 0,
-                           "Privileges could not be read on the " + std::string(to_string(side)) + ".");
+            return unknown(
+                "mirror_privileges", 0,
+                "Privileges could not be read on the " + std::string(to_string(side)) + ".");
         }
         for (const std::string& role : *roles) {
             missing.push_back("on the " + std::string(to_string(side)) +
-                              ": GRANT SET ON PARAMETER session_replication_role TO " + quote_identifier(role) + ";");
+                              ": GRANT SET ON PARAMETER session_replication_role TO " +
+                              quote_identifier(role) + ";");
         }
     }
-    return verdict("mirror_privileges", missing.empty(), missing.size(), 0,
-                   "Banyan writes to the mirror as the client's role with triggers off, so each needs that "
-                   "right on both sides (the source becomes the mirror after SWITCHOVER). Run, as a "
-                   "superuser, " +
-                       list(missing));
+    return verdict(
+        "mirror_privileges", missing.empty(), missing.size(), 0,
+        "Banyan writes to the mirror as the client's role with triggers off, so each needs that "
+        "right on both sides (the source becomes the mirror after SWITCHOVER). Run, as a "
+        "superuser, " +
+            list(missing));
 }
 
 Gate max_connections(const Facts& facts) {
@@ -140,9 +151,10 @@ Gate max_connections(const Facts& facts) {
     const std::int64_t needed =
         it.used_connections + static_cast<std::int64_t>(facts.sessions) + own_connections;
     return verdict("max_connections", needed <= it.max_connections, needed, it.max_connections,
-                   "The target has " + std::to_string(it.max_connections) + " connections for ordinary roles, " +
-                       std::to_string(it.used_connections) + " in use; one more is needed for each of " +
-                       std::to_string(facts.sessions) + " client sessions. Raise its max_connections.");
+                   "The target has " + std::to_string(it.max_connections) +
+                       " connections for ordinary roles, " + std::to_string(it.used_connections) +
+                       " in use; one more is needed for each of " + std::to_string(facts.sessions) +
+                       " client sessions. Raise its max_connections.");
 }
 
 Gate backfill_done(const Facts& facts) {
@@ -154,19 +166,22 @@ Gate backfill_done(const Facts& facts) {
 }
 
 Gate breaker(const Facts& facts) {
-    return verdict("mirror_breaker", facts.breaker_closed, facts.breaker_closed ? "closed" : "open", "closed",
-                   "The breaker is open: the mirror failed several times in a row, keys are journaled only.");
+    return verdict(
+        "mirror_breaker", facts.breaker_closed, facts.breaker_closed ? "closed" : "open", "closed",
+        "The breaker is open: the mirror failed several times in a row, keys are journaled only.");
 }
 
 Gate dirty_keys(const Facts& facts) {
     return verdict("dirty_keys", facts.dirty <= max_dirty, facts.dirty, max_dirty,
-                   "Too many keys wait for repair; they must drain while clients are held. See the journal for why.");
+                   "Too many keys wait for repair; they must drain while clients are held. See the "
+                   "journal for why.");
 }
 
 Gate suspect_tables(const Facts& facts) {
-    return verdict("suspect_tables", facts.suspects.empty(), facts.suspects.size(), 0,
-                   "Tables that may differ in unknown rows: " + list(facts.suspects) +
-                       ". Each is verified by itself; one that cannot be captured must be excluded.");
+    return verdict(
+        "suspect_tables", facts.suspects.empty(), facts.suspects.size(), 0,
+        "Tables that may differ in unknown rows: " + list(facts.suspects) +
+            ". Each is verified by itself; one that cannot be captured must be excluded.");
 }
 
 Gate verified(const Facts& facts) {
@@ -209,14 +224,16 @@ Gate shadow_mismatches(const Facts& facts) {
                            std::to_string(facts.shadow_minimum) + " are wanted.";
     } else if (gate.verdict == Verdict::pass && facts.shadow_undecided > 0) {
         gate.verdict = Verdict::inconclusive;
-        gate.explanation = std::to_string(facts.shadow_undecided) + " mismatches are still being looked at again.";
+        gate.explanation =
+            std::to_string(facts.shadow_undecided) + " mismatches are still being looked at again.";
     }
     return gate;
 }
 
 Gate journal_healthy(const Facts& facts) {
-    return verdict("journal_healthy", !facts.journal_failed, !facts.journal_failed, true,
-                   "Writes to the journal are failing: see the disk that holds the state directory.");
+    return verdict(
+        "journal_healthy", !facts.journal_failed, !facts.journal_failed, true,
+        "Writes to the journal are failing: see the disk that holds the state directory.");
 }
 
 Gate sequences_present(const Facts& facts, Side primary) {
@@ -230,12 +247,14 @@ Gate sequences_present(const Facts& facts, Side primary) {
     std::copy_if(here->begin(), here->end(), std::back_inserter(missing),
                  [&](const std::string& name) { return !have.contains(name); });
     return verdict("sequences_present", missing.empty(), missing.size(), 0,
-                   "Sequences missing on the " + std::string(to_string(other(primary))) + ": " + list(missing) + ".");
+                   "Sequences missing on the " + std::string(to_string(other(primary))) + ": " +
+                       list(missing) + ".");
 }
 
 Gate bypassing_writers(const Facts& facts) {
     if (!facts.foreign) {
-        return unknown("bypassing_writers", 0, "pg_stat_activity could not be read on the primary.");
+        return unknown("bypassing_writers", 0,
+                       "pg_stat_activity could not be read on the primary.");
     }
     std::vector<ForeignBackend> writers;
     std::copy_if(facts.foreign->begin(), facts.foreign->end(), std::back_inserter(writers),
@@ -245,23 +264,28 @@ Gate bypassing_writers(const Facts& facts) {
                    "Transactions that write on the primary without Banyan: " +
                        list(writers,
                             [](const ForeignBackend& it) {
-                                return it.prepared ? "prepared transaction " + it.application
-                                                   : "process " + std::to_string(it.process_id) + " (" + it.user +
-                                                         ", " + it.application + ")";
+                                return it.prepared
+                                           ? "prepared transaction " + it.application
+                                           : "process " + std::to_string(it.process_id) + " (" +
+                                                 it.user + ", " + it.application + ")";
                             }) +
                        ". What they write after the flip is lost.",
                    idle == 0 ? ""
-                             : std::to_string(idle) + " connections bypass Banyan; none is writing now. Revoke "
-                                                      "their CONNECT before the flip.");
+                             : std::to_string(idle) +
+                                   " connections bypass Banyan; none is writing now. Revoke "
+                                   "their CONNECT before the flip.");
 }
 
 }  // namespace
 
 std::string_view to_string(Verdict verdict) {
     switch (verdict) {
-        case Verdict::pass: return "pass";
-        case Verdict::fail: return "fail";
-        case Verdict::inconclusive: return "inconclusive";
+        case Verdict::pass:
+            return "pass";
+        case Verdict::fail:
+            return "fail";
+        case Verdict::inconclusive:
+            return "inconclusive";
     }
     return "?";
 }
@@ -269,25 +293,34 @@ std::string_view to_string(Verdict verdict) {
 std::vector<Gate> evaluate_gates(Phase from, Phase to, const Facts& facts) {
     const bool forward = from < to;
     switch (to) {
-        case Phase::initial: return {};
+        case Phase::initial:
+            return {};
         case Phase::dual_write:
             if (!forward) {
                 return {};
             }
-            return {reachable(facts, Side::source), reachable(facts, Side::target), different_clusters(facts),
-                    schema_matches(facts),          tables_capturable(facts),       mirror_privileges(facts),
+            return {reachable(facts, Side::source), reachable(facts, Side::target),
+                    different_clusters(facts),      schema_matches(facts),
+                    tables_capturable(facts),       mirror_privileges(facts),
                     max_connections(facts),         journal_healthy(facts)};
         case Phase::dual_read:
             if (forward) {
                 return {backfill_done(facts), breaker(facts), dirty_keys(facts)};
             }
-            return {reachable(facts, Side::source), breaker(facts),         suspect_tables(facts),
-                    dirty_keys(facts),              journal_healthy(facts), sequences_present(facts, Side::target),
+            return {reachable(facts, Side::source), breaker(facts),
+                    suspect_tables(facts),          dirty_keys(facts),
+                    journal_healthy(facts),         sequences_present(facts, Side::target),
                     bypassing_writers(facts)};
         case Phase::switchover:
-            return {reachable(facts, Side::target), backfill_done(facts),   breaker(facts),
-                    suspect_tables(facts),          dirty_keys(facts),      verified(facts),
-                    shadow_mismatches(facts),       journal_healthy(facts), sequences_present(facts, Side::source),
+            return {reachable(facts, Side::target),
+                    backfill_done(facts),
+                    breaker(facts),
+                    suspect_tables(facts),
+                    dirty_keys(facts),
+                    verified(facts),
+                    shadow_mismatches(facts),
+                    journal_healthy(facts),
+                    sequences_present(facts, Side::source),
                     bypassing_writers(facts)};
         case Phase::complete:
             return {reachable(facts, Side::target), shadow_mismatches(facts)};

@@ -51,7 +51,8 @@ struct ForeignBackend {
 
 struct VerifiedTable {
     std::string name;
-    std::string state;  ///< TableVerification::state; empty: never verified, or not since the backfill
+    std::string
+        state;  ///< TableVerification::state; empty: never verified, or not since the backfill
     std::int64_t finished_unix_ms = 0;
 };
 

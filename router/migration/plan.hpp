@@ -35,7 +35,9 @@ std::string_view describe(Step step);
 /// One step forward, or one backward out of DUAL_WRITE, DUAL_READ or SWITCHOVER.
 bool legal_step(Phase from, Phase to);
 /// Primary and mirror trade places.
-constexpr bool flips(Phase from, Phase to) { return primary_of(from) != primary_of(to) && mirrors(from) && mirrors(to); }
+constexpr bool flips(Phase from, Phase to) {
+    return primary_of(from) != primary_of(to) && mirrors(from) && mirrors(to);
+}
 /// From the persist step on the change cannot be undone: sessions may have committed writes under
 /// the new phase that the former one would have mirrored, or mirrored the other way.
 constexpr bool forward_only_once_persisted(Phase from, Phase to) {

@@ -34,8 +34,9 @@ Result<void> answers(Connection& connection) {
                 return Error{PQerrorMessage(conn), ""};
             }
         }
-        const auto left =
-            std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(
+                              deadline - std::chrono::steady_clock::now())
+                              .count();
         pollfd waiting{PQsocket(conn), POLLIN, 0};
         if (left <= 0 || (::poll(&waiting, 1, static_cast<int>(left)) < 0 && errno != EINTR)) {
             return Error{"connected, but no answer to SELECT 1 in time", ""};
@@ -49,7 +50,9 @@ Result<void> answers(Connection& connection) {
 }  // namespace
 
 Probe::Probe(Core& core) : core_(core) {}
-Probe::~Probe() { stop(); }
+Probe::~Probe() {
+    stop();
+}
 
 void Probe::start() {
     thread_ = std::thread([this] { work(); });
@@ -81,7 +84,8 @@ Reachability Probe::of(Side side) const {
 
 Reachability Probe::ask(Side side) {
     Endpoint endpoint = core_.endpoint(side);
-    endpoint.connect_timeout = std::min(endpoint.connect_timeout, core_.config.mirror.connect_timeout);
+    endpoint.connect_timeout =
+        std::min(endpoint.connect_timeout, core_.config.mirror.connect_timeout);
     auto connection = Connection::open(endpoint, "banyan-probe");
     Result<void> answer = connection ? answers(*connection) : Result<void>(connection.error());
     Reachability now;
@@ -112,7 +116,9 @@ void Probe::work() {
         }
         lock.lock();
         const bool still_open = core_.breaker.state() == Breaker::State::open;
-        wake_.wait_for(lock, still_open ? core_.config.mirror.probe_interval : std::chrono::milliseconds(idle_interval),
+        wake_.wait_for(lock,
+                       still_open ? core_.config.mirror.probe_interval
+                                  : std::chrono::milliseconds(idle_interval),
                        [this] { return stopping_ || woken_; });
     }
 }

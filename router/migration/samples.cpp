@@ -29,8 +29,8 @@ class Collector {
 
 void phase_samples(Collector& out, const Core& core, bool transition) {
     const Directive directive = core.directive();
-    for (const Phase phase :
-         {Phase::initial, Phase::dual_write, Phase::dual_read, Phase::switchover, Phase::complete}) {
+    for (const Phase phase : {Phase::initial, Phase::dual_write, Phase::dual_read,
+                              Phase::switchover, Phase::complete}) {
         out.gauge("phase", {{"phase", std::string(to_string(phase))}}, phase == directive.phase,
                   "1 for the phase in force.");
     }
@@ -39,30 +39,40 @@ void phase_samples(Collector& out, const Core& core, bool transition) {
     const std::string last_flip = core.store.setting("last_flip");
     if (!last_flip.empty()) {
         const auto flip = boost::json::parse(last_flip);
-        out.gauge("switchover_pause_seconds", {}, flip.at("pause_microseconds").to_number<double>() / 1e6,
+        out.gauge("switchover_pause_seconds", {},
+                  flip.at("pause_microseconds").to_number<double>() / 1e6,
                   "Longest wait of any client in the last flip.");
     }
     if (const Fleet* fleet = core.fleet(); fleet != nullptr) {
         const Adoption adoption = core.fleet()->adoption();
-        out.gauge("sessions", {{"state", "adopted"}}, adoption.adopted, "Sessions by adoption of the newest directive.");
-        out.gauge("sessions", {{"state", "not_adopted"}}, adoption.sessions - std::min(adoption.adopted, adoption.sessions),
+        out.gauge("sessions", {{"state", "adopted"}}, adoption.adopted,
+                  "Sessions by adoption of the newest directive.");
+        out.gauge("sessions", {{"state", "not_adopted"}},
+                  adoption.sessions - std::min(adoption.adopted, adoption.sessions),
                   "Sessions by adoption of the newest directive.");
     }
     out.gauge("breaker_open", {}, !core.breaker.allows(), "1 while the mirror is not tried.");
-    out.counter("breaker_opened_total", {}, core.breaker.opened_total(), "Times the breaker has opened.");
+    out.counter("breaker_opened_total", {}, core.breaker.opened_total(),
+                "Times the breaker has opened.");
 }
 
 void ledger_samples(Collector& out, const LedgerStats& stats) {
-    out.gauge("journal_in_flight", {}, stats.in_flight, "Transactions between journal entry and end.");
-    out.gauge("journal_limbo", {}, stats.limbo, "Transactions of unknown outcome whose backend may live.");
-    out.gauge("journal_oldest_in_flight_seconds", {}, static_cast<double>(stats.oldest_in_flight.count()) / 1e3,
+    out.gauge("journal_in_flight", {}, stats.in_flight,
+              "Transactions between journal entry and end.");
+    out.gauge("journal_limbo", {}, stats.limbo,
+              "Transactions of unknown outcome whose backend may live.");
+    out.gauge("journal_oldest_in_flight_seconds", {},
+              static_cast<double>(stats.oldest_in_flight.count()) / 1e3,
               "Age of the oldest transaction in flight.");
     out.gauge("journal_failed", {}, stats.journal_failed, "1 while journal writes fail.");
     out.counter("journal_entries_total", {}, stats.journaled_total, "Journal entries written.");
-    out.counter("journal_batches_total", {}, stats.journal_batches_total, "Commits of the state database.");
-    out.counter("journal_errors_total", {}, stats.journal_errors_total, "Journal writes that failed.");
+    out.counter("journal_batches_total", {}, stats.journal_batches_total,
+                "Commits of the state database.");
+    out.counter("journal_errors_total", {}, stats.journal_errors_total,
+                "Journal writes that failed.");
     out.gauge("dirty_keys", {}, stats.dirty, "Keys that may differ and wait for repair.");
-    out.gauge("suspect_tables", {}, stats.suspect_tables, "Tables that may differ in unknown rows.");
+    out.gauge("suspect_tables", {}, stats.suspect_tables,
+              "Tables that may differ in unknown rows.");
 }
 
 }  // namespace
@@ -80,8 +90,10 @@ std::vector<Control::Sample> Control::samples() {
         }
     }
     const RepairStatus repair = impl_->workers.repair_status();
-    out.counter("repaired_keys_total", {}, repair.repaired, "Keys repaired since mirroring began or Banyan started.");
-    out.counter("repair_requeued_total", {}, repair.requeued, "Repairs put off because the row was busy.");
+    out.counter("repaired_keys_total", {}, repair.repaired,
+                "Keys repaired since mirroring began or Banyan started.");
+    out.counter("repair_requeued_total", {}, repair.requeued,
+                "Repairs put off because the row was busy.");
     const BackfillProgress backfill = impl_->workers.backfill_progress();
     std::uint64_t copied = 0;
     std::uint64_t estimated = 0;
@@ -90,16 +102,21 @@ std::vector<Control::Sample> Control::samples() {
         estimated += table.rows_estimated;
     }
     out.gauge("backfill_rows_copied", {}, copied, "Rows copied by the backfill so far.");
-    out.gauge("backfill_rows_estimated", {}, estimated, "Rows there were to copy, as the planner guessed.");
-    out.gauge("backfill_rows_per_second", {}, backfill.rows_per_second, "The backfill's recent rate.");
-    out.gauge("backfill_done", {}, impl_->workers.backfill_done(), "1 once every table has been copied.");
+    out.gauge("backfill_rows_estimated", {}, estimated,
+              "Rows there were to copy, as the planner guessed.");
+    out.gauge("backfill_rows_per_second", {}, backfill.rows_per_second,
+              "The backfill's recent rate.");
+    out.gauge("backfill_done", {}, impl_->workers.backfill_done(),
+              "1 once every table has been copied.");
     if (const auto catalog = core.catalog()) {
         std::int64_t oldest = 0;
         std::size_t equal = 0;
-        const auto verified = impl_->verifier.verified(*catalog, impl_->workers.backfill_done_unix_ms());
+        const auto verified =
+            impl_->verifier.verified(*catalog, impl_->workers.backfill_done_unix_ms());
         for (const VerifiedTable& table : verified) {
             equal += table.state == "equal" ? 1U : 0U;
-            oldest = table.state == "equal" ? std::max(oldest, unix_ms() - table.finished_unix_ms) : oldest;
+            oldest = table.state == "equal" ? std::max(oldest, unix_ms() - table.finished_unix_ms)
+                                            : oldest;
         }
         out.gauge("verified_tables", {}, equal, "Tables verified equal since the backfill.");
         out.gauge("captured_tables", {}, verified.size(), "Tables captured row by row.");
@@ -112,9 +129,11 @@ std::vector<Control::Sample> Control::samples() {
     const std::string help = "Shadow mismatches by the outcome of the second look.";
     out.counter("shadow_rechecked_total", {{"outcome", "confirmed"}}, recheck.confirmed, help);
     out.counter("shadow_rechecked_total", {{"outcome", "raced"}}, recheck.raced, help);
-    out.counter("shadow_rechecked_total", {{"outcome", "inconclusive"}}, recheck.inconclusive, help);
+    out.counter("shadow_rechecked_total", {{"outcome", "inconclusive"}}, recheck.inconclusive,
+                help);
     out.counter("shadow_rechecked_total", {{"outcome", "dropped"}}, recheck.dropped, help);
-    out.gauge("shadow_recheck_pending", {}, recheck.pending, "Mismatches waiting for the second look.");
+    out.gauge("shadow_recheck_pending", {}, recheck.pending,
+              "Mismatches waiting for the second look.");
     out.gauge("discrepancies_unacknowledged", {}, impl_->discrepancies.unacknowledged(),
               "Confirmed discrepancy groups that nobody has acknowledged.");
     return out.take();

@@ -6,12 +6,15 @@
 namespace banyan::router {
 namespace {
 
-boost::json::value or_null(std::int64_t at) { return at == 0 ? boost::json::value(nullptr) : boost::json::value(at); }
+boost::json::value or_null(std::int64_t at) {
+    return at == 0 ? boost::json::value(nullptr) : boost::json::value(at);
+}
 
 boost::json::object to_json(const Reachability& it) {
-    return {{"reachable", it.known ? boost::json::value(it.reachable) : boost::json::value(nullptr)},
-            {"error", it.error},
-            {"checked_unix_ms", it.checked_unix_ms}};
+    return {
+        {"reachable", it.known ? boost::json::value(it.reachable) : boost::json::value(nullptr)},
+        {"error", it.error},
+        {"checked_unix_ms", it.checked_unix_ms}};
 }
 
 boost::json::object to_json(const TableProgress& it) {
@@ -39,7 +42,8 @@ boost::json::object summary(const BackfillProgress& progress) {
             {"rows_copied", copied},
             {"rows_estimated", estimated},
             {"rows_per_second", progress.rows_per_second},
-            {"eta_seconds", progress.eta ? boost::json::value(progress.eta->count()) : boost::json::value(nullptr)},
+            {"eta_seconds", progress.eta ? boost::json::value(progress.eta->count())
+                                         : boost::json::value(nullptr)},
             {"started_unix_ms", or_null(progress.started_unix_ms)},
             {"finished_unix_ms", or_null(progress.finished_unix_ms)},
             {"tables_done", done},
@@ -70,7 +74,8 @@ boost::json::object to_json(const SessionInfo& it) {
             {"target_process_id", it.target_process_id}};
 }
 
-boost::json::object verification_summary(const Catalog* catalog, const Verifier& verifier, std::int64_t since) {
+boost::json::object verification_summary(const Catalog* catalog, const Verifier& verifier,
+                                         std::int64_t since) {
     std::size_t equal = 0;
     std::size_t different = 0;
     std::size_t total = 0;
@@ -82,28 +87,26 @@ boost::json::object verification_summary(const Catalog* catalog, const Verifier&
         }
     }
     const std::string running = verifier.running();
-    return {{"tables_total", total},
-            {"tables_equal", equal},
-            {"tables_different", different},
-            {"running", running.empty() ? boost::json::value(nullptr) : boost::json::value(running)}};
+    return {
+        {"tables_total", total},
+        {"tables_equal", equal},
+        {"tables_different", different},
+        {"running", running.empty() ? boost::json::value(nullptr) : boost::json::value(running)}};
 }
 
-boost::json::object table_json(const Table& table, const Ledger& ledger, const BackfillProgress& backfill,
+boost::json::object table_json(const Table& table, const Ledger& ledger,
+                               const BackfillProgress& backfill,
                                const std::map<TableId, boost::json::object>& verified) {
     boost::json::array key;
     for (const std::size_t column : table.key) {
         key.push_back(boost::json::string(table.columns.at(column).name));
     }
-    boost::json::object json{{"name", table.display_name()},
-                             {"id", table.id},
-                             {"captured", table.captured()},
-                             {"reason", table.not_captured_because},
-                             {"key", std::move(key)},
-                             {"columns", table.columns.size()},
-                             {"suspect", nullptr},
-                             {"dirty", ledger.dirty_count(table.id)},
-                             {"backfill", nullptr},
-                             {"verification", nullptr}};
+    boost::json::object json{
+        {"name", table.display_name()}, {"id", table.id},
+        {"captured", table.captured()}, {"reason", table.not_captured_because},
+        {"key", std::move(key)},        {"columns", table.columns.size()},
+        {"suspect", nullptr},           {"dirty", ledger.dirty_count(table.id)},
+        {"backfill", nullptr},          {"verification", nullptr}};
     if (const auto suspect = ledger.suspect(table.id)) {
         json["suspect"] = {{"reason", suspect->reason}, {"since_unix_ms", suspect->since_unix_ms}};
     }
@@ -140,21 +143,22 @@ boost::json::object Control::status() {
     const Adoption adoption = core.fleet() != nullptr ? core.fleet()->adoption() : Adoption();
     const RepairStatus repair = impl_->workers.repair_status();
     const std::string last_flip = core.store.setting("last_flip");
-    const auto captured =
-        !catalog ? 0
-                 : std::count_if(catalog->tables().begin(), catalog->tables().end(),
-                                 [](const auto& table) { return table->captured(); });
+    const auto captured = !catalog
+                              ? 0
+                              : std::count_if(catalog->tables().begin(), catalog->tables().end(),
+                                              [](const auto& table) { return table->captured(); });
     return {{"version", BANYAN_VERSION},
             {"phase", to_string(phase)},
             {"primary", to_string(primary_of(phase))},
-            {"mirror", mirrors(phase) ? boost::json::value(to_string(mirror_of(phase))) : boost::json::value(nullptr)},
+            {"mirror", mirrors(phase) ? boost::json::value(to_string(mirror_of(phase)))
+                                      : boost::json::value(nullptr)},
             {"mirroring", mirrors(phase)},
             {"epoch", directive.epoch},
             {"hold", directive.hold},
             {"phase_since_unix_ms", core.phase_since_unix_ms()},
             {"started_unix_ms", core.started_unix_ms},
-            {"transition",
-             active ? boost::json::value(router::to_json(active->copy())) : boost::json::value(nullptr)},
+            {"transition", active ? boost::json::value(router::to_json(active->copy()))
+                                  : boost::json::value(nullptr)},
             {"sessions",
              {{"total", adoption.sessions},
               {"adopted", adoption.adopted},
@@ -163,7 +167,8 @@ boost::json::object Control::status() {
             {"source", to_json(impl_->probe.of(Side::source))},
             {"target", to_json(impl_->probe.of(Side::target))},
             {"breaker",
-             {{"state", core.breaker.allows() ? "closed" : "open"}, {"opened_total", core.breaker.opened_total()}}},
+             {{"state", core.breaker.allows() ? "closed" : "open"},
+              {"opened_total", core.breaker.opened_total()}}},
             {"catalog",
              {{"loaded", catalog != nullptr},
               {"version", catalog ? catalog->version : 0},
@@ -177,10 +182,11 @@ boost::json::object Control::status() {
               {"requeued", repair.requeued},
               {"last_error", repair.last_error}}},
             {"backfill", summary(impl_->workers.backfill_progress())},
-            {"verification",
-             verification_summary(catalog.get(), impl_->verifier, impl_->workers.backfill_done_unix_ms())},
+            {"verification", verification_summary(catalog.get(), impl_->verifier,
+                                                  impl_->workers.backfill_done_unix_ms())},
             {"shadow", shadow()},
-            {"last_flip", last_flip.empty() ? boost::json::value(nullptr) : boost::json::parse(last_flip)}};
+            {"last_flip",
+             last_flip.empty() ? boost::json::value(nullptr) : boost::json::parse(last_flip)}};
 }
 
 boost::json::array Control::tables() {
@@ -204,8 +210,9 @@ std::optional<boost::json::object> Control::table(const std::string& name) {
         if (table->display_name() != name) {
             continue;
         }
-        boost::json::object json = table_json(*table, impl_->core.ledger, impl_->workers.backfill_progress(),
-                                              impl_->verifier.results());
+        boost::json::object json =
+            table_json(*table, impl_->core.ledger, impl_->workers.backfill_progress(),
+                       impl_->verifier.results());
         boost::json::array columns;
         for (const Column& column : table->columns) {
             columns.push_back({{"name", column.name},

@@ -7,12 +7,16 @@ namespace banyan::router {
 namespace {
 
 constexpr const char* schema[] = {
-    "CREATE TABLE IF NOT EXISTS phase_history (id INTEGER PRIMARY KEY AUTOINCREMENT, at_unix_ms INTEGER NOT NULL, "
-    "from_phase TEXT NOT NULL, phase TEXT NOT NULL, reason TEXT NOT NULL, transition TEXT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS transitions (number INTEGER PRIMARY KEY, finished INTEGER NOT NULL, "
+    "CREATE TABLE IF NOT EXISTS phase_history (id INTEGER PRIMARY KEY AUTOINCREMENT, at_unix_ms "
+    "INTEGER NOT NULL, "
+    "from_phase TEXT NOT NULL, phase TEXT NOT NULL, reason TEXT NOT NULL, transition TEXT NOT "
+    "NULL)",
+    "CREATE TABLE IF NOT EXISTS transitions (number INTEGER PRIMARY KEY, finished INTEGER NOT "
+    "NULL, "
     "body TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS control_settings (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS verification_results (table_id INTEGER PRIMARY KEY, body TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS verification_results (table_id INTEGER PRIMARY KEY, body TEXT NOT "
+    "NULL)",
 };
 
 boost::json::object parse_object(const std::string& text) {
@@ -34,7 +38,8 @@ MigrationStore::MigrationStore(StateDb& db) : db_(db) {
 PhaseEntry MigrationStore::phase() const {
     PhaseEntry entry;
     db_.read([&](sqlite3* sqlite) {
-        SqliteQuery query(sqlite, "SELECT phase, at_unix_ms FROM phase_history ORDER BY id DESC LIMIT 1");
+        SqliteQuery query(sqlite,
+                          "SELECT phase, at_unix_ms FROM phase_history ORDER BY id DESC LIMIT 1");
         if (query.step()) {
             entry.phase = phase_from_string(query.text(0)).value_or(Phase::initial);
             entry.at_unix_ms = query.number(1);
@@ -43,7 +48,8 @@ PhaseEntry MigrationStore::phase() const {
     return entry;
 }
 
-bool MigrationStore::persist_phase(Phase from, Phase to, const std::string& reason, const std::string& transition) {
+bool MigrationStore::persist_phase(Phase from, Phase to, const std::string& reason,
+                                   const std::string& transition) {
     return db_.submit_and_wait([=, now = unix_ms()](sqlite3* sqlite) {
         SqliteQuery(sqlite,
                     "INSERT INTO phase_history (at_unix_ms, from_phase, phase, reason, transition) "
@@ -60,17 +66,20 @@ bool MigrationStore::persist_phase(Phase from, Phase to, const std::string& reas
 std::int64_t MigrationStore::next_transition() const {
     std::int64_t number = 1;
     db_.read([&](sqlite3* sqlite) {
-        if (SqliteQuery query(sqlite, "SELECT coalesce(max(number), 0) + 1 FROM transitions"); query.step()) {
+        if (SqliteQuery query(sqlite, "SELECT coalesce(max(number), 0) + 1 FROM transitions");
+            query.step()) {
             number = query.number(0);
         }
     });
     return number;
 }
 
-bool MigrationStore::save_transition(std::int64_t number, const boost::json::object& body, bool wait) {
+bool MigrationStore::save_transition(std::int64_t number, const boost::json::object& body,
+                                     bool wait) {
     const bool done = body.contains("finished_unix_ms") && !body.at("finished_unix_ms").is_null();
     auto work = [number, done, text = boost::json::serialize(body)](sqlite3* sqlite) {
-        SqliteQuery(sqlite, "INSERT OR REPLACE INTO transitions (number, finished, body) VALUES (?, ?, ?)")
+        SqliteQuery(sqlite,
+                    "INSERT OR REPLACE INTO transitions (number, finished, body) VALUES (?, ?, ?)")
             .bind(number)
             .bind(static_cast<std::int64_t>(done))
             .bind(text)
@@ -153,7 +162,9 @@ std::map<TableId, boost::json::object> MigrationStore::verification_results() co
 void MigrationStore::save_verification(TableId table, const boost::json::object& result) {
     db_.submit(
         [table, text = boost::json::serialize(result)](sqlite3* sqlite) {
-            SqliteQuery(sqlite, "INSERT OR REPLACE INTO verification_results (table_id, body) VALUES (?, ?)")
+            SqliteQuery(
+                sqlite,
+                "INSERT OR REPLACE INTO verification_results (table_id, body) VALUES (?, ?)")
                 .bind(static_cast<std::int64_t>(table))
                 .bind(text)
                 .run();
@@ -162,7 +173,9 @@ void MigrationStore::save_verification(TableId table, const boost::json::object&
 }
 
 void MigrationStore::forget_verifications() {
-    db_.submit([](sqlite3* sqlite) { SqliteQuery(sqlite, "DELETE FROM verification_results").run(); }, [](bool) {});
+    db_.submit(
+        [](sqlite3* sqlite) { SqliteQuery(sqlite, "DELETE FROM verification_results").run(); },
+        [](bool) {});
 }
 
 }  // namespace banyan::router

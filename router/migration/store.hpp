@@ -26,7 +26,8 @@ class MigrationStore {
     /// The last persisted phase; INITIAL, at time 0, if none ever was.
     PhaseEntry phase() const;
     /// Durable when it returns true.
-    bool persist_phase(Phase from, Phase to, const std::string& reason, const std::string& transition);
+    bool persist_phase(Phase from, Phase to, const std::string& reason,
+                       const std::string& transition);
 
     /// The number for the next transition; never used twice.
     std::int64_t next_transition() const;

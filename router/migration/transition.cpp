@@ -4,14 +4,22 @@ namespace banyan::router {
 
 std::string_view to_string(TransitionState state) {
     switch (state) {
-        case TransitionState::checking: return "checking";
-        case TransitionState::draining: return "draining";
-        case TransitionState::switching: return "switching";
-        case TransitionState::done: return "done";
-        case TransitionState::rejected: return "rejected";
-        case TransitionState::aborted: return "aborted";
-        case TransitionState::timed_out: return "timed_out";
-        case TransitionState::failed: return "failed";
+        case TransitionState::checking:
+            return "checking";
+        case TransitionState::draining:
+            return "draining";
+        case TransitionState::switching:
+            return "switching";
+        case TransitionState::done:
+            return "done";
+        case TransitionState::rejected:
+            return "rejected";
+        case TransitionState::aborted:
+            return "aborted";
+        case TransitionState::timed_out:
+            return "timed_out";
+        case TransitionState::failed:
+            return "failed";
     }
     return "?";
 }
@@ -21,17 +29,20 @@ TransitionState state_during(Step step) {
         case Step::check_gates:
         case Step::load_catalog:
         case Step::prepare_flip:
-        case Step::settle: return TransitionState::checking;
+        case Step::settle:
+            return TransitionState::checking;
         case Step::hold:
         case Step::drain:
         case Step::check_writers:
         case Step::advance_sequences:
-        case Step::prove_reverse: return TransitionState::draining;
+        case Step::prove_reverse:
+            return TransitionState::draining;
         case Step::persist:
         case Step::publish:
         case Step::adopt:
         case Step::start_workers:
-        case Step::stop_workers: return TransitionState::switching;
+        case Step::stop_workers:
+            return TransitionState::switching;
     }
     return TransitionState::checking;
 }
@@ -44,11 +55,13 @@ std::string Transition::id() const {
 boost::json::object to_json(const Transition& transition) {
     boost::json::array steps;
     for (const StepProgress& it : transition.steps) {
-        steps.push_back({{"name", to_string(it.step)}, {"what", describe(it.step)}, {"state", it.state}});
+        steps.push_back(
+            {{"name", to_string(it.step)}, {"what", describe(it.step)}, {"state", it.state}});
     }
     boost::json::array log;
     for (const LogLine& line : transition.log) {
-        log.push_back({{"at_unix_ms", line.at_unix_ms}, {"step", line.step}, {"message", line.message}});
+        log.push_back(
+            {{"at_unix_ms", line.at_unix_ms}, {"step", line.step}, {"message", line.message}});
     }
     const auto or_null = [](bool known, std::int64_t value) {
         return known ? boost::json::value(value) : boost::json::value(nullptr);
@@ -63,9 +76,10 @@ boost::json::object to_json(const Transition& transition) {
             {"override_gates", transition.override_gates},
             {"created_unix_ms", transition.created_unix_ms},
             {"deadline_unix_ms", transition.deadline_unix_ms},
-            {"finished_unix_ms", or_null(transition.finished_unix_ms != 0, transition.finished_unix_ms)},
-            {"pause_microseconds",
-             or_null(transition.pause_microseconds.has_value(), transition.pause_microseconds.value_or(0))},
+            {"finished_unix_ms",
+             or_null(transition.finished_unix_ms != 0, transition.finished_unix_ms)},
+            {"pause_microseconds", or_null(transition.pause_microseconds.has_value(),
+                                           transition.pause_microseconds.value_or(0))},
             {"error", transition.error},
             {"cancellable", transition.cancellable && !finished(transition.state)},
             {"waiting_for", transition.waiting_for},

@@ -16,10 +16,19 @@
 namespace banyan::router {
 
 enum class TransitionState : std::uint8_t {
-    checking, draining, switching, done, rejected, aborted, timed_out, failed
+    checking,
+    draining,
+    switching,
+    done,
+    rejected,
+    aborted,
+    timed_out,
+    failed
 };
 std::string_view to_string(TransitionState state);
-constexpr bool finished(TransitionState state) { return state >= TransitionState::done; }
+constexpr bool finished(TransitionState state) {
+    return state >= TransitionState::done;
+}
 /// The state a transition shows while it performs this step.
 TransitionState state_during(Step step);
 

@@ -34,7 +34,8 @@ std::pair<SideFacts, SideFacts> Control::Impl::measure_sides() {
 }
 
 Facts Control::Impl::measure(Phase from, Phase to) {
-    return measure_rest(from, to, needs_sides(from, to) ? measure_sides() : std::pair<SideFacts, SideFacts>());
+    return measure_rest(
+        from, to, needs_sides(from, to) ? measure_sides() : std::pair<SideFacts, SideFacts>());
 }
 
 Facts Control::Impl::measure_cached(Phase from, Phase to) {
@@ -88,8 +89,9 @@ Facts Control::Impl::measure_rest(Phase from, Phase to, std::pair<SideFacts, Sid
     facts.journal_failed = ledger.journal_failed;
     for (const SuspectTable& suspect : core.ledger.suspects()) {
         const auto table = catalog ? catalog->table_by_id(suspect.table) : nullptr;
-        facts.suspects.push_back((table ? table->display_name() : "table " + std::to_string(suspect.table)) + " (" +
-                                 suspect.reason + ")");
+        facts.suspects.push_back(
+            (table ? table->display_name() : "table " + std::to_string(suspect.table)) + " (" +
+            suspect.reason + ")");
     }
     facts.shadow_matched = core.counted_in_phase(Counter::shadow_matched);
     facts.shadow_minimum = core.config.shadow.min_samples;
@@ -98,8 +100,10 @@ Facts Control::Impl::measure_rest(Phase from, Phase to, std::pair<SideFacts, Sid
     Fleet* fleet = core.fleet();
     facts.sessions = fleet != nullptr ? fleet->adoption().sessions : 0;
     if (flips(from, to) && fleet != nullptr) {
-        if (auto connection = Connection::open(core.endpoint(primary_of(from)), "banyan-gates"); connection) {
-            if (auto foreign = foreign_backends(*connection, fleet->backends(primary_of(from))); foreign) {
+        if (auto connection = Connection::open(core.endpoint(primary_of(from)), "banyan-gates");
+            connection) {
+            if (auto foreign = foreign_backends(*connection, fleet->backends(primary_of(from)));
+                foreign) {
                 facts.foreign = std::move(*foreign);
             }
         }
@@ -108,19 +112,22 @@ Facts Control::Impl::measure_rest(Phase from, Phase to, std::pair<SideFacts, Sid
 }
 
 std::optional<Refusal> Control::Impl::check(const TransitionRequest& request) const {
-    const auto blank = [](unsigned char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; };
+    const auto blank = [](unsigned char c) {
+        return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+    };
     if (std::all_of(request.reason.begin(), request.reason.end(), blank)) {
         return refuse(400, "reason-required", "A phase change needs a reason.");
     }
     if (request.from != core.phase()) {
-        return refuse(409, "stale-from", "The phase is no longer " + std::string(to_string(request.from)) + ".");
+        return refuse(409, "stale-from",
+                      "The phase is no longer " + std::string(to_string(request.from)) + ".");
     }
     if (!legal_step(request.from, request.to)) {
         return refuse(409, "illegal-step",
                       request.from == Phase::complete
                           ? "COMPLETE cannot be left."
-                          : std::string(to_string(request.from)) + " to " + std::string(to_string(request.to)) +
-                                " is not one step.");
+                          : std::string(to_string(request.from)) + " to " +
+                                std::string(to_string(request.to)) + " is not one step.");
     }
     if (core.fleet() == nullptr) {
         return refuse(503, "not-started", "Banyan is still starting.");
@@ -128,7 +135,8 @@ std::optional<Refusal> Control::Impl::check(const TransitionRequest& request) co
     return std::nullopt;
 }
 
-std::shared_ptr<ActiveTransition> Control::Impl::begin(const TransitionRequest& request, const Actor& actor) {
+std::shared_ptr<ActiveTransition> Control::Impl::begin(const TransitionRequest& request,
+                                                       const Actor& actor) {
     const auto budget = request.deadline.value_or(core.config.switchover.deadline);
     Transition it;
     it.number = core.store.next_transition();
@@ -143,15 +151,18 @@ std::shared_ptr<ActiveTransition> Control::Impl::begin(const TransitionRequest& 
     for (const Step step : plan_of(request.from, request.to)) {
         it.steps.push_back({step, "pending"});
     }
-    return std::make_shared<ActiveTransition>(core.store, std::move(it), ActiveTransition::Clock::now() + budget);
+    return std::make_shared<ActiveTransition>(core.store, std::move(it),
+                                              ActiveTransition::Clock::now() + budget);
 }
 
-Answer<boost::json::object> Control::Impl::create_transition(const TransitionRequest& request, const Actor& actor) {
+Answer<boost::json::object> Control::Impl::create_transition(const TransitionRequest& request,
+                                                             const Actor& actor) {
     if (auto refusal = check(request)) {
         return *refusal;
     }
     if (request.dry_run) {
-        const auto gates = evaluate_gates(request.from, request.to, measure(request.from, request.to));
+        const auto gates =
+            evaluate_gates(request.from, request.to, measure(request.from, request.to));
         return boost::json::object{{"dry_run", true},
                                    {"from", to_string(request.from)},
                                    {"to", to_string(request.to)},
@@ -192,7 +203,9 @@ Answer<boost::json::object> Control::Impl::create_transition(const TransitionReq
     const std::string closed = closed_gates(gates);
     active->update([&](Transition& it) { it.gates = gates; });
     audit(actor, "transition.create", id, request.reason, {{"phase", to_string(request.from)}},
-          {{"phase", to_string(request.to)}, {"override_gates", request.override_gates}, {"closed_gates", closed}},
+          {{"phase", to_string(request.to)},
+           {"override_gates", request.override_gates},
+           {"closed_gates", closed}},
           open ? "ok" : "gates-failed");
     if (!open) {
         active->update(
@@ -262,7 +275,8 @@ Answer<boost::json::object> Control::cancel_transition(const std::string& id, co
         return impl_->refuse(404, "not-found", "There is no transition " + id + ".");
     }
     if (!active->copy().cancellable) {
-        return impl_->refuse(409, "not-cancellable", "The phase is persisted: the transition can only go forward.");
+        return impl_->refuse(409, "not-cancellable",
+                             "The phase is persisted: the transition can only go forward.");
     }
     active->cancelled = true;
     impl_->audit(actor, "transition.cancel", id, "", nullptr, nullptr, "ok");
@@ -278,7 +292,8 @@ boost::json::array Control::transitions() {
     // The one in memory is newer than what is stored of it.
     const Transition now = active->copy();
     for (auto& item : all) {
-        if (item.is_object() && item.as_object().if_contains("id") != nullptr && item.at("id") == boost::json::value(now.id())) {
+        if (item.is_object() && item.as_object().if_contains("id") != nullptr &&
+            item.at("id") == boost::json::value(now.id())) {
             item = to_json(now);
         }
     }

@@ -42,10 +42,13 @@ boost::json::object to_json(const TableVerification& result) {
 Verifier::Verifier(Core& core, std::function<bool()> backfill_done)
     : core_(core),
       backfill_done_(std::move(backfill_done)),
-      context_{core.config, core.ledger, [&core] { return core.phase(); }, [&core] { return core.catalog(); }},
+      context_{core.config, core.ledger, [&core] { return core.phase(); },
+               [&core] { return core.catalog(); }},
       results_(core.store.verification_results()) {}
 
-Verifier::~Verifier() { stop(); }
+Verifier::~Verifier() {
+    stop();
+}
 
 void Verifier::start() {
     worker_ = std::thread([this] { work(); });
@@ -79,7 +82,9 @@ boost::json::object Verifier::to_json(const Job& job) {
     for (const TableVerification& table : job.tables) {
         tables.push_back(router::to_json(table));
     }
-    const auto time = [](std::int64_t at) { return at == 0 ? boost::json::value(nullptr) : boost::json::value(at); };
+    const auto time = [](std::int64_t at) {
+        return at == 0 ? boost::json::value(nullptr) : boost::json::value(at);
+    };
     return {{"id", id_of(job)},
             {"state", job.state},
             {"repair", job.repair},
@@ -101,7 +106,8 @@ std::string Verifier::overall(const Job& job) {
 }
 
 Verifier::Job* Verifier::find_locked(const std::string& id) {
-    const auto it = std::find_if(jobs_.begin(), jobs_.end(), [&](const auto& job) { return id_of(*job) == id; });
+    const auto it = std::find_if(jobs_.begin(), jobs_.end(),
+                                 [&](const auto& job) { return id_of(*job) == id; });
     return it == jobs_.end() ? nullptr : it->get();
 }
 
@@ -127,7 +133,8 @@ Result<boost::json::object> Verifier::create(const std::vector<std::string>& nam
     for (const std::string& name : names) {
         const auto& tables = catalog->tables();
         const auto it = std::find_if(tables.begin(), tables.end(), [&](const auto& table) {
-            return table->display_name() == name || (table->schema == "public" && table->name == name);
+            return table->display_name() == name ||
+                   (table->schema == "public" && table->name == name);
         });
         if (it == tables.end()) {
             return Error{"There is no table " + name + ".", ""};
@@ -194,7 +201,8 @@ std::string Verifier::running() const {
     return {};
 }
 
-std::vector<VerifiedTable> Verifier::verified(const Catalog& catalog, std::int64_t since_unix_ms) const {
+std::vector<VerifiedTable> Verifier::verified(const Catalog& catalog,
+                                              std::int64_t since_unix_ms) const {
     const std::lock_guard lock(mutex_);
     std::vector<VerifiedTable> tables;
     for (const auto& table : catalog.tables()) {
@@ -206,7 +214,8 @@ std::vector<VerifiedTable> Verifier::verified(const Catalog& catalog, std::int64
         if (const auto found = results_.find(table->id); found != results_.end()) {
             const auto* state = found->second.if_contains("state");
             const auto* at = found->second.if_contains("finished_unix_ms");
-            it.finished_unix_ms = at != nullptr && at->is_number() ? at->to_number<std::int64_t>() : 0;
+            it.finished_unix_ms =
+                at != nullptr && at->is_number() ? at->to_number<std::int64_t>() : 0;
             if (it.finished_unix_ms >= since_unix_ms && state != nullptr && state->is_string()) {
                 it.state = state->as_string();
             }
@@ -255,8 +264,8 @@ void Verifier::forget() {
 void Verifier::work() {
     std::unique_lock lock(mutex_);
     const auto next = [this]() -> Job* {
-        const auto it =
-            std::find_if(jobs_.begin(), jobs_.end(), [](const auto& job) { return job->state == "queued"; });
+        const auto it = std::find_if(jobs_.begin(), jobs_.end(),
+                                     [](const auto& job) { return job->state == "queued"; });
         return interrupted_ || it == jobs_.end() ? nullptr : it->get();
     };
     while (!stopping_) {
@@ -333,7 +342,8 @@ void Verifier::resolve() {
                     break;
                 }
                 const auto now = std::chrono::steady_clock::now();
-                if (const auto it = retry_at_.find(suspect.table); it != retry_at_.end() && it->second > now) {
+                if (const auto it = retry_at_.find(suspect.table);
+                    it != retry_at_.end() && it->second > now) {
                     continue;
                 }
                 if (!resolve_one(suspect)) {
@@ -359,7 +369,8 @@ bool Verifier::resolve_one(const SuspectTable& suspect) {
     if (!table->captured()) {
         return false;
     }
-    const TableVerification result = verify(*table, true, [](const TableVerification&) {}, cancel_resolver_);
+    const TableVerification result = verify(
+        *table, true, [](const TableVerification&) {}, cancel_resolver_);
     return result.state == "equal" || result.state == "different";
 }
 

@@ -34,7 +34,8 @@ class Verifier {
     void stop();
 
     /// The new verification, or an Error naming the table that is not known.
-    Result<boost::json::object> create(const std::vector<std::string>& tables, bool repair, const std::string& actor);
+    Result<boost::json::object> create(const std::vector<std::string>& tables, bool repair,
+                                       const std::string& actor);
     /// Nullopt: no such one.
     std::optional<boost::json::object> stop_one(const std::string& id);
     boost::json::array all() const;

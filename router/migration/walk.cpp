@@ -54,20 +54,34 @@ Walk::Outcome Walk::perform(Step step) {
         return stop;
     }
     switch (step) {
-        case Step::check_gates: return std::nullopt;
-        case Step::load_catalog: return load_catalog();
-        case Step::prepare_flip: return prepare_flip();
-        case Step::settle: return settle();
-        case Step::hold: return hold();
-        case Step::drain: return drain();
-        case Step::check_writers: return check_writers();
-        case Step::advance_sequences: return advance();
-        case Step::prove_reverse: return prove_reverse();
-        case Step::persist: return persist();
-        case Step::publish: return publish();
-        case Step::adopt: return adopt();
-        case Step::start_workers: return start_workers();
-        case Step::stop_workers: return stop_workers();
+        case Step::check_gates:
+            return std::nullopt;
+        case Step::load_catalog:
+            return load_catalog();
+        case Step::prepare_flip:
+            return prepare_flip();
+        case Step::settle:
+            return settle();
+        case Step::hold:
+            return hold();
+        case Step::drain:
+            return drain();
+        case Step::check_writers:
+            return check_writers();
+        case Step::advance_sequences:
+            return advance();
+        case Step::prove_reverse:
+            return prove_reverse();
+        case Step::persist:
+            return persist();
+        case Step::publish:
+            return publish();
+        case Step::adopt:
+            return adopt();
+        case Step::start_workers:
+            return start_workers();
+        case Step::stop_workers:
+            return stop_workers();
     }
     return Failure{TransitionState::failed, "unknown step"};
 }
@@ -88,7 +102,8 @@ Walk::Outcome Walk::interrupted() const {
     return std::nullopt;
 }
 
-Walk::Outcome Walk::wait_until(const std::function<bool(std::string&)>& ready, std::chrono::milliseconds interval) {
+Walk::Outcome Walk::wait_until(const std::function<bool(std::string&)>& ready,
+                               std::chrono::milliseconds interval) {
     std::string what;
     bool late = false;
     while (!ready(what)) {
@@ -99,7 +114,9 @@ Walk::Outcome Walk::wait_until(const std::function<bool(std::string&)>& ready, s
         }
         if (!late && ActiveTransition::Clock::now() >= active_.deadline) {
             late = true;
-            active_.log(Step::adopt, "The deadline has passed, but the phase is persisted: still waiting for " + what + ".");
+            active_.log(Step::adopt,
+                        "The deadline has passed, but the phase is persisted: still waiting for " +
+                            what + ".");
         }
         std::this_thread::sleep_for(interval);
     }
@@ -108,7 +125,8 @@ Walk::Outcome Walk::wait_until(const std::function<bool(std::string&)>& ready, s
 
 Walk::Outcome Walk::load_catalog() {
     if (auto reset = workers_.forget_backfill(); !reset) {
-        return Failure{TransitionState::failed, "Earlier progress could not be forgotten: " + reset.error().message};
+        return Failure{TransitionState::failed,
+                       "Earlier progress could not be forgotten: " + reset.error().message};
     }
     verifier_.forget();
     auto catalog = core_.read_catalog(primary_of(to_));
@@ -127,7 +145,8 @@ Walk::Outcome Walk::persist() {
                        "The deadline or a cancel came just before the flip."};
     }
     if (!core_.store.persist_phase(from_, to_, active_.copy().reason, id_)) {
-        return Failure{TransitionState::failed, "The state database could not be written; the phase is unchanged."};
+        return Failure{TransitionState::failed,
+                       "The state database could not be written; the phase is unchanged."};
     }
     persisted_ = true;
     return std::nullopt;
@@ -141,7 +160,6 @@ Walk::Outcome Walk::publish() {
     core_.publish(to_, false);
     if (holding_) {
         end_hold();
-        workers_.request_reload();  // DDL during the hold could not be taken up
     }
     return std::nullopt;
 }
@@ -159,7 +177,8 @@ Walk::Outcome Walk::adopt() {
     if (!failure && flips(from_, to_)) {
         const auto pause = core_.fleet()->longest_hold();
         active_.update([&](Transition& it) { it.pause_microseconds = pause.count(); });
-        active_.log(Step::adopt, "The longest wait of any client was " + std::to_string(pause.count()) + " us.");
+        active_.log(Step::adopt,
+                    "The longest wait of any client was " + std::to_string(pause.count()) + " us.");
         core_.store.set_setting("last_flip", boost::json::serialize(boost::json::object{
                                                  {"transition", id_},
                                                  {"from", to_string(from_)},
@@ -187,8 +206,8 @@ Walk::Outcome Walk::start_workers() {
 Walk::Outcome Walk::stop_workers() {
     verifier_.forget();
     if (auto ended = workers_.end_mirroring(); !ended) {
-        active_.log(Step::stop_workers,
-                    "Banyan's own schema on the mirror could not be cleaned: " + ended.error().message);
+        active_.log(Step::stop_workers, "Banyan's own schema on the mirror could not be cleaned: " +
+                                            ended.error().message);
     }
     return std::nullopt;
 }
@@ -205,7 +224,8 @@ void Walk::undo(const Failure& failure) {
     }
     if (persisted_ && !core_.store.persist_phase(to_, from_, "undone: " + failure.why, id_)) {
         // Acting against what is persisted would lose writes at the next start.
-        finish(TransitionState::failed, failure.why + " It could not be undone: the state database cannot be written.");
+        finish(TransitionState::failed,
+               failure.why + " It could not be undone: the state database cannot be written.");
         return;
     }
     persisted_ = false;
@@ -241,12 +261,13 @@ void Walk::finish(TransitionState state, const std::string& error) {
             it.error = error;
             it.finished_unix_ms = unix_ms();
             it.cancellable = false;
-            it.log.push_back({it.finished_unix_ms, "", "The phase is " + std::string(to_string(core_.phase())) + "."});
+            it.log.push_back({it.finished_unix_ms, "",
+                              "The phase is " + std::string(to_string(core_.phase())) + "."});
         },
         true);
     const Transition end = active_.copy();
-    spdlog::info("transition {} {} -> {}: {}{}", id_, to_string(from_), to_string(to_), to_string(state),
-                 error.empty() ? "" : " (" + error + ")");
+    spdlog::info("transition {} {} -> {}: {}{}", id_, to_string(from_), to_string(to_),
+                 to_string(state), error.empty() ? "" : " (" + error + ")");
     AuditEntry entry;
     entry.at_unix_ms = unix_ms();
     entry.actor = end.actor;

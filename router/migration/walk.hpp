@@ -33,6 +33,7 @@ class Walk {
     Outcome perform(Step step);
     Outcome load_catalog();
     Outcome prepare_flip();
+    Outcome read_new_catalog();
     Outcome settle();
     Outcome hold();
     Outcome drain();
@@ -46,7 +47,8 @@ class Walk {
     Outcome stop_workers();
 
     /// Polls until `ready` says so; it also says what it waits for.
-    Outcome wait_until(const std::function<bool(std::string& what)>& ready, std::chrono::milliseconds interval);
+    Outcome wait_until(const std::function<bool(std::string& what)>& ready,
+                       std::chrono::milliseconds interval);
     Outcome interrupted() const;
     bool only_forward() const { return persisted_ && forward_only_once_persisted(from_, to_); }
     bool drained(std::string& what) const;
@@ -65,11 +67,11 @@ class Walk {
     bool persisted_ = false;
     bool holding_ = false;
     bool published_ = false;
-    std::shared_ptr<const Catalog> catalog_;         ///< of the new primary
+    std::shared_ptr<const Catalog> catalog_;          ///< of the new primary
     std::shared_ptr<const Catalog> present_catalog_;  ///< in use when the new one was read
-    std::optional<Connection> primary_;       ///< the present one
+    std::optional<Connection> primary_;               ///< the present one
     std::optional<Connection> mirror_;
-    std::unique_ptr<Watchdog> watchdog_;      ///< after the connections: it dies before them
+    std::unique_ptr<Watchdog> watchdog_;  ///< after the connections: it dies before them
 };
 
 }  // namespace banyan::router

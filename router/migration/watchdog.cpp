@@ -4,8 +4,8 @@
 
 namespace banyan::router {
 
-Watchdog::Watchdog(Clock::time_point deadline, const std::atomic<bool>& cancelled, std::vector<int> sockets,
-                   std::function<void()> release)
+Watchdog::Watchdog(Clock::time_point deadline, const std::atomic<bool>& cancelled,
+                   std::vector<int> sockets, std::function<void()> release)
     : deadline_(deadline),
       cancelled_(cancelled),
       sockets_(std::move(sockets)),

@@ -20,8 +20,8 @@ class Watchdog {
 
     /// `sockets` must stay open as long as the watchdog. `release` is called at most once, from the
     /// watchdog's thread.
-    Watchdog(Clock::time_point deadline, const std::atomic<bool>& cancelled, std::vector<int> sockets,
-             std::function<void()> release);
+    Watchdog(Clock::time_point deadline, const std::atomic<bool>& cancelled,
+             std::vector<int> sockets, std::function<void()> release);
     ~Watchdog();
 
     /// From now on the deadline does nothing. False if the watchdog was faster.

@@ -25,7 +25,9 @@ Workers::Workers(Core& core) : core_(core) {
     backfill_done_unix_ms_ = std::strtoll(done.c_str(), nullptr, 10);
 }
 
-Workers::~Workers() { stop(); }
+Workers::~Workers() {
+    stop();
+}
 
 void Workers::start() {
     taken_up_ = !mirrors(core_.phase());
@@ -119,7 +121,8 @@ void Workers::take_up_mirroring() {
     auto recovered = wait_for_orphans();
     {
         const std::lock_guard lock(workers_mutex_);
-        recovery_error_ = recovered ? "" : "repair waits for recovery: " + recovered.error().message;
+        recovery_error_ =
+            recovered ? "" : "repair waits for recovery: " + recovered.error().message;
     }
     if (!recovered) {
         spdlog::warn("repair cannot start yet: {}", recovered.error().message);
@@ -143,11 +146,11 @@ void Workers::take_up_mirroring() {
 }
 
 std::unique_ptr<Backfill> Workers::make_backfill() {
-    return std::make_unique<Backfill>(
-        BackfillContext{core_.config, core_.ledger, core_.breaker, [this]() -> std::shared_ptr<const Catalog> {
-                            auto catalog = core_.catalog();
-                            return catalog != nullptr && catalog->side == Side::source ? catalog : nullptr;
-                        }});
+    return std::make_unique<Backfill>(BackfillContext{
+        core_.config, core_.ledger, core_.breaker, [this]() -> std::shared_ptr<const Catalog> {
+            auto catalog = core_.catalog();
+            return catalog != nullptr && catalog->side == Side::source ? catalog : nullptr;
+        }});
 }
 
 void Workers::start_workers(bool with_backfill) {
@@ -244,9 +247,13 @@ void Workers::note_backfill() {
     }
 }
 
-bool Workers::backfill_done() const { return backfill_done_unix_ms_ != 0; }
+bool Workers::backfill_done() const {
+    return backfill_done_unix_ms_ != 0;
+}
 
-std::int64_t Workers::backfill_done_unix_ms() const { return backfill_done_unix_ms_; }
+std::int64_t Workers::backfill_done_unix_ms() const {
+    return backfill_done_unix_ms_;
+}
 
 BackfillProgress Workers::backfill_progress() const {
     const std::lock_guard lock(workers_mutex_);

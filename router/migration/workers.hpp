@@ -26,7 +26,8 @@ class Workers {
    public:
     explicit Workers(Core& core);
     ~Workers();
-    /// Starts the keeper. In a mirroring phase it takes mirroring up where the last process left it.
+    /// Starts the keeper. In a mirroring phase it takes mirroring up where the last process left
+    /// it.
     void start();
     void stop();
 
@@ -34,8 +35,8 @@ class Workers {
     Result<void> forget_backfill();
     /// Mirroring has begun, every session takes part.
     void begin_mirroring();
-    /// Mirroring has ended, no session takes part. Everything it knew is forgotten. An Error says what
-    /// is left behind on the mirror.
+    /// Mirroring has ended, no session takes part. Everything it knew is forgotten. An Error says
+    /// what is left behind on the mirror.
     Result<void> end_mirroring();
 
     void request_reload();

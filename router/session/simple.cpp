@@ -316,16 +316,25 @@ void SessionMachine::script_end(const std::shared_ptr<Script>& script) {
         protocol::encode_close(message, 'S', "");
         send_primary(message, Expect::close, absorb());
     }
-    const auto send = [this] {
+    if (script->failed || replies_.skipping() || in_block_) {
+        // Not a commit: inside a block Sync ends nothing, and after an error it rolls back.
+        std::string message;
+        protocol::encode_sync(message);
+        send_primary(message, Expect::sync,
+                     on_reply([this](char type, std::string_view, std::string_view reply) {
+                         if (type == 'Z' && !statement_failed_) {
+                             to_client_.append(held_tail_);
+                         }
+                         held_tail_.clear();
+                         to_client_.append(reply);
+                     }));
+        return;
+    }
+    commit_barrier([this] {
         std::string message;
         protocol::encode_sync(message);
         send_primary(message, Expect::sync, commit_on_ready());
-    };
-    if (script->failed || replies_.skipping() || in_block_) {
-        send();
-    } else {
-        commit_barrier(send);
-    }
+    });
 }
 
 }  // namespace banyan::router

@@ -9,7 +9,8 @@ namespace {
 
 constexpr int samples_per_group = 5;
 constexpr const char* group_columns =
-    "fingerprint, kind, tables, sql, count, first_unix_ms, last_unix_ms, phase, user, acknowledged, "
+    "fingerprint, kind, tables, sql, count, first_unix_ms, last_unix_ms, phase, user, "
+    "acknowledged, "
     "acknowledged_by, note";
 
 boost::json::value parse(const std::string& text) {
@@ -18,12 +19,18 @@ boost::json::value parse(const std::string& text) {
 }
 
 boost::json::object group_json(SqliteQuery& query) {
-    return {{"fingerprint", query.text(0)},          {"kind", query.text(1)},
-            {"tables", parse(query.text(2))},        {"sql", query.text(3)},
-            {"count", query.number(4)},              {"first_seen_unix_ms", query.number(5)},
-            {"last_seen_unix_ms", query.number(6)},  {"phase", query.text(7)},
-            {"user", query.text(8)},                 {"acknowledged", query.number(9) != 0},
-            {"acknowledged_by", query.text(10)},     {"note", query.text(11)}};
+    return {{"fingerprint", query.text(0)},
+            {"kind", query.text(1)},
+            {"tables", parse(query.text(2))},
+            {"sql", query.text(3)},
+            {"count", query.number(4)},
+            {"first_seen_unix_ms", query.number(5)},
+            {"last_seen_unix_ms", query.number(6)},
+            {"phase", query.text(7)},
+            {"user", query.text(8)},
+            {"acknowledged", query.number(9) != 0},
+            {"acknowledged_by", query.text(10)},
+            {"note", query.text(11)}};
 }
 
 boost::json::array names(const std::vector<std::string>& tables) {
@@ -36,9 +43,12 @@ boost::json::array names(const std::vector<std::string>& tables) {
 
 void upsert_group(sqlite3* sqlite, const ConfirmedDiscrepancy& found) {
     SqliteQuery(sqlite,
-                "INSERT INTO discrepancies (fingerprint, kind, tables, sql, count, first_unix_ms, last_unix_ms, "
-                "phase, user, acknowledged, acknowledged_by, note) VALUES (?1, ?2, ?3, ?4, 1, ?5, ?5, ?6, ?7, 0, '', '') "
-                "ON CONFLICT (fingerprint) DO UPDATE SET count = count + 1, last_unix_ms = excluded.last_unix_ms, "
+                "INSERT INTO discrepancies (fingerprint, kind, tables, sql, count, first_unix_ms, "
+                "last_unix_ms, "
+                "phase, user, acknowledged, acknowledged_by, note) VALUES (?1, ?2, ?3, ?4, 1, ?5, "
+                "?5, ?6, ?7, 0, '', '') "
+                "ON CONFLICT (fingerprint) DO UPDATE SET count = count + 1, last_unix_ms = "
+                "excluded.last_unix_ms, "
                 "acknowledged = acknowledged AND kind = excluded.kind, kind = excluded.kind, "
                 "phase = excluded.phase, user = excluded.user")
         .bind(found.fingerprint)
@@ -56,19 +66,24 @@ void upsert_group(sqlite3* sqlite, const ConfirmedDiscrepancy& found) {
 DiscrepancyStore::DiscrepancyStore(StateDb& db, std::uint32_t max_groups, std::filesystem::path log)
     : db_(db), max_groups_(max_groups), log_(std::move(log)) {
     db_.submit_and_wait([](sqlite3* sqlite) {
-        SqliteQuery(sqlite,
-                    "CREATE TABLE IF NOT EXISTS discrepancies (fingerprint TEXT PRIMARY KEY, kind TEXT NOT NULL, "
-                    "tables TEXT NOT NULL, sql TEXT NOT NULL, count INTEGER NOT NULL, first_unix_ms INTEGER NOT NULL, "
-                    "last_unix_ms INTEGER NOT NULL, phase TEXT NOT NULL, user TEXT NOT NULL, "
-                    "acknowledged INTEGER NOT NULL, acknowledged_by TEXT NOT NULL, note TEXT NOT NULL)")
+        SqliteQuery(
+            sqlite,
+            "CREATE TABLE IF NOT EXISTS discrepancies (fingerprint TEXT PRIMARY KEY, kind TEXT NOT "
+            "NULL, "
+            "tables TEXT NOT NULL, sql TEXT NOT NULL, count INTEGER NOT NULL, first_unix_ms "
+            "INTEGER NOT NULL, "
+            "last_unix_ms INTEGER NOT NULL, phase TEXT NOT NULL, user TEXT NOT NULL, "
+            "acknowledged INTEGER NOT NULL, acknowledged_by TEXT NOT NULL, note TEXT NOT NULL)")
             .run();
-        SqliteQuery(sqlite,
-                    "CREATE TABLE IF NOT EXISTS discrepancy_samples (id INTEGER PRIMARY KEY AUTOINCREMENT, "
-                    "fingerprint TEXT NOT NULL, body TEXT NOT NULL)")
+        SqliteQuery(
+            sqlite,
+            "CREATE TABLE IF NOT EXISTS discrepancy_samples (id INTEGER PRIMARY KEY AUTOINCREMENT, "
+            "fingerprint TEXT NOT NULL, body TEXT NOT NULL)")
             .run();
-        SqliteQuery(sqlite,
-                    "CREATE INDEX IF NOT EXISTS discrepancy_samples_by_fingerprint ON discrepancy_samples "
-                    "(fingerprint, id)")
+        SqliteQuery(
+            sqlite,
+            "CREATE INDEX IF NOT EXISTS discrepancy_samples_by_fingerprint ON discrepancy_samples "
+            "(fingerprint, id)")
             .run();
     });
 }
@@ -81,19 +96,22 @@ bool DiscrepancyStore::record(const ConfirmedDiscrepancy& found) {
             .bind(found.fingerprint)
             .bind(boost::json::serialize(found.sample))
             .run();
-        SqliteQuery(sqlite,
-                    "DELETE FROM discrepancy_samples WHERE fingerprint = ?1 AND id NOT IN (SELECT id FROM "
-                    "discrepancy_samples WHERE fingerprint = ?1 ORDER BY id DESC LIMIT ?2)")
+        SqliteQuery(
+            sqlite,
+            "DELETE FROM discrepancy_samples WHERE fingerprint = ?1 AND id NOT IN (SELECT id FROM "
+            "discrepancy_samples WHERE fingerprint = ?1 ORDER BY id DESC LIMIT ?2)")
             .bind(found.fingerprint)
             .bind(static_cast<std::int64_t>(samples_per_group))
             .run();
         SqliteQuery(sqlite,
-                    "DELETE FROM discrepancies WHERE fingerprint IN (SELECT fingerprint FROM discrepancies ORDER BY "
+                    "DELETE FROM discrepancies WHERE fingerprint IN (SELECT fingerprint FROM "
+                    "discrepancies ORDER BY "
                     "acknowledged, last_unix_ms DESC, fingerprint LIMIT -1 OFFSET ?)")
             .bind(static_cast<std::int64_t>(max_groups_))
             .run();
         SqliteQuery(sqlite,
-                    "DELETE FROM discrepancy_samples WHERE fingerprint NOT IN (SELECT fingerprint FROM discrepancies)")
+                    "DELETE FROM discrepancy_samples WHERE fingerprint NOT IN (SELECT fingerprint "
+                    "FROM discrepancies)")
             .run();
     });
 }
@@ -101,8 +119,9 @@ bool DiscrepancyStore::record(const ConfirmedDiscrepancy& found) {
 boost::json::array DiscrepancyStore::groups(std::size_t limit) const {
     boost::json::array all;
     db_.read([&](sqlite3* sqlite) {
-        SqliteQuery query(sqlite, std::string("SELECT ") + group_columns +
-                                      " FROM discrepancies ORDER BY last_unix_ms DESC, fingerprint LIMIT ?");
+        SqliteQuery query(
+            sqlite, std::string("SELECT ") + group_columns +
+                        " FROM discrepancies ORDER BY last_unix_ms DESC, fingerprint LIMIT ?");
         query.bind(static_cast<std::int64_t>(limit));
         while (query.step()) {
             all.push_back(group_json(query));
@@ -114,15 +133,16 @@ boost::json::array DiscrepancyStore::groups(std::size_t limit) const {
 std::optional<boost::json::object> DiscrepancyStore::group(const std::string& fingerprint) const {
     std::optional<boost::json::object> found;
     db_.read([&](sqlite3* sqlite) {
-        SqliteQuery query(sqlite,
-                          std::string("SELECT ") + group_columns + " FROM discrepancies WHERE fingerprint = ?");
+        SqliteQuery query(sqlite, std::string("SELECT ") + group_columns +
+                                      " FROM discrepancies WHERE fingerprint = ?");
         query.bind(fingerprint);
         if (!query.step()) {
             return;
         }
         found = group_json(query);
         boost::json::array samples;
-        SqliteQuery rows(sqlite, "SELECT body FROM discrepancy_samples WHERE fingerprint = ? ORDER BY id DESC");
+        SqliteQuery rows(
+            sqlite, "SELECT body FROM discrepancy_samples WHERE fingerprint = ? ORDER BY id DESC");
         rows.bind(fingerprint);
         while (rows.step()) {
             samples.push_back(parse(rows.text(0)));
@@ -132,11 +152,13 @@ std::optional<boost::json::object> DiscrepancyStore::group(const std::string& fi
     return found;
 }
 
-bool DiscrepancyStore::acknowledge(const std::string& fingerprint, const std::string& by, const std::string& note) {
+bool DiscrepancyStore::acknowledge(const std::string& fingerprint, const std::string& by,
+                                   const std::string& note) {
     bool changed = false;
     const bool stored = db_.submit_and_wait([&](sqlite3* sqlite) {
         SqliteQuery(sqlite,
-                    "UPDATE discrepancies SET acknowledged = 1, acknowledged_by = ?2, note = ?3 WHERE fingerprint = ?1")
+                    "UPDATE discrepancies SET acknowledged = 1, acknowledged_by = ?2, note = ?3 "
+                    "WHERE fingerprint = ?1")
             .bind(fingerprint)
             .bind(by)
             .bind(note)
@@ -149,7 +171,8 @@ bool DiscrepancyStore::acknowledge(const std::string& fingerprint, const std::st
 std::uint64_t DiscrepancyStore::unacknowledged() const {
     std::uint64_t count = 0;
     db_.read([&](sqlite3* sqlite) {
-        if (SqliteQuery query(sqlite, "SELECT count(*) FROM discrepancies WHERE acknowledged = 0"); query.step()) {
+        if (SqliteQuery query(sqlite, "SELECT count(*) FROM discrepancies WHERE acknowledged = 0");
+            query.step()) {
             count = static_cast<std::uint64_t>(query.number(0));
         }
     });

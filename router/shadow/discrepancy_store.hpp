@@ -36,7 +36,8 @@ class DiscrepancyStore {
     /// One group with its samples, newest first.
     std::optional<boost::json::object> group(const std::string& fingerprint) const;
     /// False if there is no such group. A later discrepancy of another kind revokes it.
-    bool acknowledge(const std::string& fingerprint, const std::string& by, const std::string& note);
+    bool acknowledge(const std::string& fingerprint, const std::string& by,
+                     const std::string& note);
     std::uint64_t unacknowledged() const;
 
    private:

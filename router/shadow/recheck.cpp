@@ -31,7 +31,8 @@ std::string hash_of(const std::string& sql) {
 }
 
 std::int64_t now_unix_ms() {
-    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+    return std::chrono::duration_cast<std::chrono::milliseconds>(
+               std::chrono::system_clock::now().time_since_epoch())
         .count();
 }
 
@@ -99,8 +100,12 @@ class Recheck::Impl {
             const RecheckVerdict verdict = examine(pending, why);
             lock.lock();
             switch (verdict) {
-                case RecheckVerdict::raced: ++stats_.raced; break;
-                case RecheckVerdict::confirmed: ++stats_.confirmed; break;
+                case RecheckVerdict::raced:
+                    ++stats_.raced;
+                    break;
+                case RecheckVerdict::confirmed:
+                    ++stats_.confirmed;
+                    break;
                 case RecheckVerdict::unstable:
                 case RecheckVerdict::unfit:
                     ++stats_.inconclusive;
@@ -112,7 +117,8 @@ class Recheck::Impl {
 
     RecheckVerdict examine(const PendingDiscrepancy& pending, std::string& why) {
         auto pause = 20ms;
-        for (std::uint32_t attempt = 0; attempt < std::max(1U, context_.config.shadow.recheck_attempts); ++attempt) {
+        for (std::uint32_t attempt = 0;
+             attempt < std::max(1U, context_.config.shadow.recheck_attempts); ++attempt) {
             const Phase phase = context_.phase();
             if (!mirrors(phase) || primary_of(phase) != primary_of(pending.phase)) {
                 why = "the phase has changed";
@@ -166,18 +172,21 @@ class Recheck::Impl {
     }
 
     Result<void> connect(Phase phase) {
-        if (primary_ && mirror_ && connected_as_ == primary_of(phase) && primary_->alive() && mirror_->alive()) {
+        if (primary_ && mirror_ && connected_as_ == primary_of(phase) && primary_->alive() &&
+            mirror_->alive()) {
             return {};
         }
         primary_.reset();
         mirror_.reset();
         const Config& config = context_.config;
         const bool source_first = primary_of(phase) == Side::source;
-        auto primary = Connection::open(source_first ? config.source : config.target, "banyan-recheck");
+        auto primary =
+            Connection::open(source_first ? config.source : config.target, "banyan-recheck");
         if (!primary) {
             return primary.error();
         }
-        auto mirror = Connection::open(source_first ? config.target : config.source, "banyan-recheck");
+        auto mirror =
+            Connection::open(source_first ? config.target : config.source, "banyan-recheck");
         if (!mirror) {
             return mirror.error();
         }
@@ -210,8 +219,10 @@ class Recheck::Impl {
         found.at_unix_ms = now_unix_ms();
         // A message may quote values ("invalid input syntax for type integer: ..."), so only its
         // SQLSTATE is shown where data must not be.
-        const std::string mirror_error =
-            mirror.sqlstate.empty() ? "" : redact ? mirror.sqlstate : mirror.sqlstate + " " + printable(mirror.message);
+        const std::string mirror_error = mirror.sqlstate.empty() ? ""
+                                         : redact
+                                             ? mirror.sqlstate
+                                             : mirror.sqlstate + " " + printable(mirror.message);
         found.sample = {{"at_unix_ms", found.at_unix_ms},
                         {"phase", to_string(pending.phase)},
                         {"primary_rows", primary.digest.rows()},
@@ -244,10 +255,20 @@ class Recheck::Impl {
 };
 
 Recheck::Recheck(RecheckContext context) : impl_(std::make_unique<Impl>(std::move(context))) {}
-Recheck::~Recheck() { impl_->stop(); }
-void Recheck::start() { impl_->start(); }
-void Recheck::stop() { impl_->stop(); }
-void Recheck::submit(PendingDiscrepancy pending) { impl_->submit(std::move(pending)); }
-RecheckStats Recheck::stats() const { return impl_->stats(); }
+Recheck::~Recheck() {
+    impl_->stop();
+}
+void Recheck::start() {
+    impl_->start();
+}
+void Recheck::stop() {
+    impl_->stop();
+}
+void Recheck::submit(PendingDiscrepancy pending) {
+    impl_->submit(std::move(pending));
+}
+RecheckStats Recheck::stats() const {
+    return impl_->stats();
+}
 
 }  // namespace banyan::router

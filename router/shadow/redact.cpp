@@ -13,10 +13,11 @@ namespace {
 // OIDs of pg_type.dat; they are the same in every database.
 std::string type_name(std::uint32_t type) {
     static const std::map<std::uint32_t, const char*> names{
-        {16, "bool"},      {17, "bytea"},        {20, "int8"},         {21, "int2"},     {23, "int4"},
-        {25, "text"},      {114, "json"},        {700, "float4"},      {701, "float8"},  {1042, "bpchar"},
-        {1043, "varchar"}, {1082, "date"},       {1083, "time"},       {1114, "timestamp"},
-        {1184, "timestamptz"}, {1186, "interval"}, {1700, "numeric"},  {2950, "uuid"},   {3802, "jsonb"}};
+        {16, "bool"},      {17, "bytea"},       {20, "int8"},          {21, "int2"},
+        {23, "int4"},      {25, "text"},        {114, "json"},         {700, "float4"},
+        {701, "float8"},   {1042, "bpchar"},    {1043, "varchar"},     {1082, "date"},
+        {1083, "time"},    {1114, "timestamp"}, {1184, "timestamptz"}, {1186, "interval"},
+        {1700, "numeric"}, {2950, "uuid"},      {3802, "jsonb"}};
     const auto it = names.find(type);
     return it == names.end() ? "type " + std::to_string(type) : it->second;
 }
@@ -24,13 +25,15 @@ std::string type_name(std::uint32_t type) {
 // The length of the UTF-8 sequence that begins here, or 0 if it is none.
 std::size_t sequence(std::string_view text, std::size_t at) {
     const auto byte = [&](std::size_t i) {
-        return i < text.size() ? static_cast<unsigned char>(text[i]) : static_cast<unsigned char>(0);
+        return i < text.size() ? static_cast<unsigned char>(text[i])
+                               : static_cast<unsigned char>(0);
     };
     const unsigned char first = byte(at);
-    const std::size_t length = first < 0x80 ? 1 : first >= 0xC2 && first < 0xE0 ? 2
-                               : first >= 0xE0 && first < 0xF0                  ? 3
-                               : first >= 0xF0 && first < 0xF5                  ? 4
-                                                                                : 0;
+    const std::size_t length = first < 0x80                    ? 1
+                               : first >= 0xC2 && first < 0xE0 ? 2
+                               : first >= 0xE0 && first < 0xF0 ? 3
+                               : first >= 0xF0 && first < 0xF5 ? 4
+                                                               : 0;
     for (std::size_t i = 1; i < length; ++i) {
         if ((byte(at + i) & 0xC0U) != 0x80U) {
             return 0;
@@ -45,8 +48,8 @@ std::size_t sequence(std::string_view text, std::size_t at) {
 }  // namespace
 
 std::string redacted(std::string_view value, std::uint32_t type) {
-    static const std::uint64_t seed = (static_cast<std::uint64_t>(std::random_device{}()) << 32U) |
-                                      std::random_device{}();
+    static const std::uint64_t seed =
+        (static_cast<std::uint64_t>(std::random_device{}()) << 32U) | std::random_device{}();
     const std::uint64_t hash = XXH3_64bits_withSeed(value.data(), value.size(), seed);
     std::array<char, 8> text{};
     std::snprintf(text.data(), text.size(), "%06x", static_cast<unsigned>(hash & 0xFFFFFFU));
@@ -71,7 +74,8 @@ std::string printable(std::string_view bytes, std::size_t at_most) {
     return text;
 }
 
-std::pair<std::vector<Cells>, std::vector<Cells>> differing_rows(const Replay& primary, const Replay& mirror,
+std::pair<std::vector<Cells>, std::vector<Cells>> differing_rows(const Replay& primary,
+                                                                 const Replay& mirror,
                                                                  std::size_t at_most) {
     std::pair<std::vector<Cells>, std::vector<Cells>> found;
     if (!primary.complete || !mirror.complete) {
@@ -93,7 +97,8 @@ std::pair<std::vector<Cells>, std::vector<Cells>> differing_rows(const Replay& p
     return found;
 }
 
-boost::json::array rows_json(const std::vector<Cells>& rows, const std::vector<std::uint32_t>& types, bool redact) {
+boost::json::array rows_json(const std::vector<Cells>& rows,
+                             const std::vector<std::uint32_t>& types, bool redact) {
     boost::json::array array;
     for (const Cells& row : rows) {
         boost::json::array cells;
@@ -103,7 +108,8 @@ boost::json::array rows_json(const std::vector<Cells>& rows, const std::vector<s
                 cells.push_back(nullptr);
             } else {
                 cells.push_back(boost::json::string(
-                    redact ? redacted(*cell, column < types.size() ? types[column] : 0) : printable(*cell)));
+                    redact ? redacted(*cell, column < types.size() ? types[column] : 0)
+                           : printable(*cell)));
             }
         }
         array.push_back(std::move(cells));

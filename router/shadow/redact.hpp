@@ -21,9 +21,11 @@ std::string printable(std::string_view bytes, std::size_t at_most = 1000);
 
 /// Rows that one side has more often than the other, at most `at_most` of each: (only on the
 /// primary, only on the mirror).
-std::pair<std::vector<Cells>, std::vector<Cells>> differing_rows(const Replay& primary, const Replay& mirror,
+std::pair<std::vector<Cells>, std::vector<Cells>> differing_rows(const Replay& primary,
+                                                                 const Replay& mirror,
                                                                  std::size_t at_most);
 /// [[cell, ...], ...]; a NULL is null.
-boost::json::array rows_json(const std::vector<Cells>& rows, const std::vector<std::uint32_t>& types, bool redact);
+boost::json::array rows_json(const std::vector<Cells>& rows,
+                             const std::vector<std::uint32_t>& types, bool redact);
 
 }  // namespace banyan::router

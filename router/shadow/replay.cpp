@@ -17,23 +17,27 @@ std::string quoted(PGconn* conn, const std::string& name) {
     return copy;
 }
 
-Result<void> set_locally(Connection& connection, const std::string& name, const std::string& value) {
+Result<void> set_locally(Connection& connection, const std::string& name,
+                         const std::string& value) {
     // A name with a dot is the application's own and need not be known; of the others only those a
     // client may set (server_version and the like are reported as settings, too).
-    const std::string sql = name.find('.') != std::string::npos
-                                ? "SELECT pg_catalog.set_config($1, $2, true)"
-                                : "SELECT pg_catalog.set_config(name, $2, true) FROM pg_catalog.pg_settings WHERE "
-                                  "pg_catalog.lower(name) = pg_catalog.lower($1) AND context IN ('user', 'superuser') "
-                                  "AND name NOT IN ('transaction_isolation', 'transaction_read_only', "
-                                  "'transaction_deferrable', 'role', 'session_authorization')";
+    const std::string sql =
+        name.find('.') != std::string::npos
+            ? "SELECT pg_catalog.set_config($1, $2, true)"
+            : "SELECT pg_catalog.set_config(name, $2, true) FROM pg_catalog.pg_settings WHERE "
+              "pg_catalog.lower(name) = pg_catalog.lower($1) AND context IN ('user', 'superuser') "
+              "AND name NOT IN ('transaction_isolation', 'transaction_read_only', "
+              "'transaction_deferrable', 'role', 'session_authorization')";
     BANYAN_TRY(connection.exec(sql, {Param::text(name), Param::text(value)}));
     return {};
 }
 
-Result<void> prepare(Connection& connection, const PendingDiscrepancy& read, std::chrono::milliseconds timeout) {
+Result<void> prepare(Connection& connection, const PendingDiscrepancy& read,
+                     std::chrono::milliseconds timeout) {
     BANYAN_TRY(connection.exec("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"));
     if (!read.user.empty()) {
-        BANYAN_TRY(connection.exec("SET LOCAL SESSION AUTHORIZATION " + quoted(connection.raw(), read.user)));
+        BANYAN_TRY(connection.exec("SET LOCAL SESSION AUTHORIZATION " +
+                                   quoted(connection.raw(), read.user)));
     }
     BANYAN_TRY(connection.exec("SET LOCAL row_security TO on; SET LOCAL search_path TO DEFAULT"));
     for (const auto& [name, value] : read.settings) {
@@ -65,8 +69,9 @@ void take_row(const PGresult* result, Replay& replay, std::size_t& kept) {
         if (PQgetisnull(result, 0, column) != 0) {
             cells.emplace_back();
         } else {
-            cells.emplace_back(std::string(PQgetvalue(result, 0, column),
-                                           static_cast<std::size_t>(PQgetlength(result, 0, column))));
+            cells.emplace_back(
+                std::string(PQgetvalue(result, 0, column),
+                            static_cast<std::size_t>(PQgetlength(result, 0, column))));
         }
     }
     const std::string bytes = row_bytes(cells);
@@ -91,8 +96,8 @@ bool send(PGconn* conn, const PendingDiscrepancy& read) {
     }
     std::vector<Oid> types(read.parameter_types.begin(), read.parameter_types.end());
     types.resize(values.size());
-    return PQsendQueryParams(conn, read.sql.c_str(), static_cast<int>(values.size()), types.data(), values.data(),
-                             lengths.data(), formats.data(), 0) == 1 &&
+    return PQsendQueryParams(conn, read.sql.c_str(), static_cast<int>(values.size()), types.data(),
+                             values.data(), lengths.data(), formats.data(), 0) == 1 &&
            PQsetSingleRowMode(conn) == 1;
 }
 
@@ -166,14 +171,16 @@ bool equal(const Replay& a, const Replay& b, bool ordered) {
 
 }  // namespace
 
-Result<Replay> replay(Connection& connection, const PendingDiscrepancy& read, std::chrono::milliseconds timeout) {
+Result<Replay> replay(Connection& connection, const PendingDiscrepancy& read,
+                      std::chrono::milliseconds timeout) {
     auto ready = prepare(connection, read, timeout);
     Result<Replay> answer = ready ? run(connection.raw(), read) : Result<Replay>(ready.error());
     connection.rollback();
     return answer;
 }
 
-RecheckVerdict judge(const Replay& before, const Replay& mirror, const Replay& after, bool ordered) {
+RecheckVerdict judge(const Replay& before, const Replay& mirror, const Replay& after,
+                     bool ordered) {
     if (equal(mirror, before, ordered) || equal(mirror, after, ordered)) {
         return RecheckVerdict::raced;
     }
@@ -188,10 +195,13 @@ std::string difference_kind(const Replay& primary, const Replay& mirror, bool or
         return "error";
     }
     switch (Digest::compare(primary.digest, mirror.digest, ordered)) {
-        case Digest::Verdict::count_differs: return "row_count";
-        case Digest::Verdict::order_differs: return "order";
+        case Digest::Verdict::count_differs:
+            return "row_count";
+        case Digest::Verdict::order_differs:
+            return "order";
         case Digest::Verdict::rows_differ:
-        case Digest::Verdict::equal: break;
+        case Digest::Verdict::equal:
+            break;
     }
     return "rows";
 }

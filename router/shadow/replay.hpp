@@ -29,7 +29,8 @@ struct Replay {
 
 /// An Error means that the question could not be put (connection, role, setting, time); it says
 /// nothing about the data.
-Result<Replay> replay(Connection& connection, const PendingDiscrepancy& read, std::chrono::milliseconds timeout);
+Result<Replay> replay(Connection& connection, const PendingDiscrepancy& read,
+                      std::chrono::milliseconds timeout);
 
 enum class RecheckVerdict : std::uint8_t {
     raced,      ///< the mirror agrees with what the primary said before or after it

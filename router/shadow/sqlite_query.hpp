@@ -16,14 +16,16 @@ class SqliteQuery {
    public:
     SqliteQuery(sqlite3* db, std::string_view sql) : db_(db) {
         sqlite3_stmt* statement = nullptr;
-        if (sqlite3_prepare_v2(db, sql.data(), static_cast<int>(sql.size()), &statement, nullptr) != SQLITE_OK) {
+        if (sqlite3_prepare_v2(db, sql.data(), static_cast<int>(sql.size()), &statement, nullptr) !=
+            SQLITE_OK) {
             fail();
         }
         statement_.reset(statement);
     }
     /// Binds $1, $2, ... in the order of the calls.
     SqliteQuery& bind(std::string_view text) {
-        check(sqlite3_bind_text(statement_.get(), ++bound_, text.data(), static_cast<int>(text.size()),
+        check(sqlite3_bind_text(statement_.get(), ++bound_, text.data(),
+                                static_cast<int>(text.size()),
                                 SQLITE_TRANSIENT));  // NOLINT
         return *this;
     }
@@ -46,9 +48,11 @@ class SqliteQuery {
     }
     std::string text(int column) {
         const auto* bytes = sqlite3_column_text(statement_.get(), column);
-        return bytes == nullptr ? std::string()
-                                : std::string(static_cast<const char*>(static_cast<const void*>(bytes)),
-                                              static_cast<std::size_t>(sqlite3_column_bytes(statement_.get(), column)));
+        return bytes == nullptr
+                   ? std::string()
+                   : std::string(
+                         static_cast<const char*>(static_cast<const void*>(bytes)),
+                         static_cast<std::size_t>(sqlite3_column_bytes(statement_.get(), column)));
     }
     std::int64_t number(int column) { return sqlite3_column_int64(statement_.get(), column); }
 

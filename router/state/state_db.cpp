@@ -20,8 +20,9 @@ namespace banyan::router {
 namespace {
 
 constexpr std::size_t max_batch = 1024;
-constexpr int checkpoint_pages = 1000;    // 4 MB: how much WAL the checkpointer lets gather
-constexpr int restart_pages = 16 * 1024;  // 64 MB: from here on writers wait for a moment
+constexpr int checkpoint_pages = 1000;     // 4 MB: how much WAL the checkpointer lets gather
+constexpr int restart_pages = 16 * 1024;   // 64 MB: from here on the writer helps
+constexpr int most_log_pages = 32 * 1024;  // 128 MB: and here it waits for the checkpoint
 
 using Db = std::unique_ptr<sqlite3, int (*)(sqlite3*)>;
 
@@ -189,7 +190,8 @@ class StateDb::Impl {
             }
             write_batch(batch);
             batch.clear();
-            if (restart_due_.exchange(false)) {
+            if (restart_due_.exchange(false) || log_pages_ >= most_log_pages) {
+                const std::lock_guard guard(checkpoint_mutex_);
                 sqlite3_wal_checkpoint_v2(writer_.get(), nullptr, SQLITE_CHECKPOINT_RESTART,
                                           nullptr, nullptr);
             }
@@ -229,6 +231,7 @@ class StateDb::Impl {
                 }
                 checkpoint_due_ = false;
             }
+            const std::lock_guard guard(checkpoint_mutex_);
             sqlite3_wal_checkpoint_v2(checkpointer_.get(), nullptr, SQLITE_CHECKPOINT_PASSIVE,
                                       nullptr, nullptr);
             restart_due_ = log_pages_ >= restart_pages;
@@ -285,6 +288,7 @@ class StateDb::Impl {
     std::deque<Request> queue_;
     bool stopping_ = false;
     bool checkpoint_due_ = false;
+    std::mutex checkpoint_mutex_;  // a checkpoint fails at once while another one runs
     std::atomic<int> log_pages_{0};
     std::atomic<bool> restart_due_{false};
     int next_checkpoint_ = checkpoint_pages;  // writer thread only

@@ -4,20 +4,22 @@ namespace banyan::router {
 
 // txid_* rather than pg_current_xact_*: the same functions under the name that older sources know.
 // A snapshot's xmin counts the transactions of every database and prepared ones: cautious.
+// The bound is an id of our own. A snapshot's xmax will not do: it is one past the last id that has
+// *ended*, so it lies at or below the ids of the youngest transactions still running.
 Result<bool> wait_for_older_transactions(Connection& source,
                                          const std::function<bool(const std::string&)>& wait) {
-    auto start = source.exec("SELECT pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot())");
+    auto start = source.exec("SELECT pg_catalog.txid_current()");
     if (!start) {
         return std::move(start).error();
     }
-    const std::int64_t newest = start->number(0, 0);
+    const std::int64_t own = start->number(0, 0);
     for (;;) {
         auto now = source.exec(
             "SELECT pg_catalog.txid_snapshot_xmin(pg_catalog.txid_current_snapshot())");
         if (!now) {
             return std::move(now).error();
         }
-        if (now->number(0, 0) >= newest) {
+        if (now->number(0, 0) > own) {
             return true;
         }
         auto oldest = source.exec(

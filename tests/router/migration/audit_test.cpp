@@ -12,7 +12,9 @@ namespace {
 
 class AuditTest : public ::testing::Test {
    protected:
-    void SetUp() override { db = std::move(*StateDb::open(directory.path(), StateDb::Durability::process)); }
+    void SetUp() override {
+        db = std::move(*StateDb::open(directory.path(), StateDb::Durability::process));
+    }
     AuditEntry entry(const std::string& action) {
         AuditEntry it;
         it.at_unix_ms = 1;
@@ -36,7 +38,8 @@ TEST(Canonical, IsTheSameWhateverTheOrderOfTheMembers) {
 }
 
 TEST(ChainHash, IsSha256OfPreviousAndBody) {
-    EXPECT_EQ(chain_hash("a", "bc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    EXPECT_EQ(chain_hash("a", "bc"),
+              "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 
 TEST_F(AuditTest, ShowsTheNewestFirstAndPagesByBefore) {
@@ -57,7 +60,9 @@ TEST_F(AuditTest, ShowsTheNewestFirstAndPagesByBefore) {
 TEST_F(AuditTest, AChangedOrRemovedEntryBreaksTheChain) {
     for (const char* damage : {"UPDATE audit SET body = replace(body, 'ann', 'bob') WHERE id = 2",
                                "DELETE FROM audit WHERE id = 2"}) {
-        db->submit_and_wait([](sqlite3* sqlite) { sqlite3_exec(sqlite, "DROP TABLE IF EXISTS audit", nullptr, nullptr, nullptr); });
+        db->submit_and_wait([](sqlite3* sqlite) {
+            sqlite3_exec(sqlite, "DROP TABLE IF EXISTS audit", nullptr, nullptr, nullptr);
+        });
         AuditLog log(*db);
         for (const char* action : {"one", "two", "three"}) {
             ASSERT_TRUE(log.append(entry(action)));

@@ -1,13 +1,12 @@
 // The whole control plane against two PostgreSQL servers; only the sessions are a fake, which
 // adopts directives as told.
-#include "router/migration/control.hpp"
-
 #include <gtest/gtest.h>
 
 #include <functional>
 #include <mutex>
 #include <thread>
 
+#include "router/migration/control.hpp"
 #include "tests/router/state/temp_directory.hpp"
 #include "tests/support/postgres_cluster.hpp"
 
@@ -48,7 +47,9 @@ class FakeFleet : public Fleet {
     std::chrono::microseconds longest_hold() override { return longest_; }
     void reset_longest_hold() override { longest_ = 0us; }
     std::vector<std::int32_t> backends(Side) override { return ours; }
-    std::uint64_t counter_total(Counter counter) override { return counter == Counter::shadow_matched ? matched.load() : 0; }
+    std::uint64_t counter_total(Counter counter) override {
+        return counter == Counter::shadow_matched ? matched.load() : 0;
+    }
 
     std::shared_ptr<const Catalog> catalog() {
         const std::lock_guard lock(mutex_);
@@ -90,7 +91,8 @@ class ControlTest : public ::testing::Test {
         source_cluster->create_database(database);
         target_cluster->create_database(database);
         on_both("CREATE TABLE t (id bigserial PRIMARY KEY, v text)");
-        source_cluster->run("INSERT INTO t (v) SELECT 'row ' || i FROM generate_series(1, 500) i", database);
+        source_cluster->run("INSERT INTO t (v) SELECT 'row ' || i FROM generate_series(1, 500) i",
+                            database);
         config.source = source_cluster->endpoint(database);
         config.target = target_cluster->endpoint(database);
         config.shadow.min_samples = 10;
@@ -162,10 +164,12 @@ class ControlTest : public ::testing::Test {
     /// As far as DUAL_READ, ready for the flip.
     void to_dual_read() {
         ASSERT_NO_FATAL_FAILURE(expect_done(request(Phase::initial, Phase::dual_write)));
-        ASSERT_TRUE(eventually([&] { return control->backfill().at("state").as_string() == "done"; }))
-            << boost::json::serialize(control->backfill());
         ASSERT_TRUE(eventually([&] {
-            return ledger->suspects().empty() && control->status().at("verification").at("tables_equal") == 1;
+            return control->backfill().at("state").as_string() == "done";
+        })) << boost::json::serialize(control->backfill());
+        ASSERT_TRUE(eventually([&] {
+            return ledger->suspects().empty() &&
+                   control->status().at("verification").at("tables_equal") == 1;
         })) << boost::json::serialize(control->tables());
         ASSERT_NO_FATAL_FAILURE(expect_done(request(Phase::dual_write, Phase::dual_read)));
         fleet->matched += 10;
@@ -204,7 +208,8 @@ TEST_F(ControlTest, LeadsAMigrationThroughAllPhasesAndBackOnce) {
     fleet->matched += 10;
     ASSERT_NO_FATAL_FAILURE(expect_done(request(Phase::switchover, Phase::complete)));
     EXPECT_EQ(fleet->catalog(), nullptr);
-    EXPECT_EQ(walk(request(Phase::complete, Phase::switchover)).at("state").as_string(), "illegal-step");
+    EXPECT_EQ(walk(request(Phase::complete, Phase::switchover)).at("state").as_string(),
+              "illegal-step");
     EXPECT_GE(control->audit(100, std::nullopt).size(), 12U);
 }
 
@@ -226,8 +231,10 @@ TEST_F(ControlTest, HoldsAtMostOncePerFlipAndNeverWhenNothingFlips) {
 }
 
 TEST_F(ControlTest, RefusesWhatIsNotAllowedNow) {
-    EXPECT_EQ(walk(request(Phase::dual_write, Phase::dual_read)).at("state").as_string(), "stale-from");
-    EXPECT_EQ(walk(request(Phase::initial, Phase::dual_read)).at("state").as_string(), "illegal-step");
+    EXPECT_EQ(walk(request(Phase::dual_write, Phase::dual_read)).at("state").as_string(),
+              "stale-from");
+    EXPECT_EQ(walk(request(Phase::initial, Phase::dual_read)).at("state").as_string(),
+              "illegal-step");
     auto blank = request(Phase::initial, Phase::dual_write);
     blank.reason = " \n";
     EXPECT_EQ(walk(blank).at("state").as_string(), "reason-required");
@@ -283,26 +290,77 @@ TEST_F(ControlTest, AFlipThatCannotBeginIsAsIfNeverTried) {
     fleet->mirror_ready = false;
     expect_untouched("timed_out");
     fleet->mirror_ready = true;
-    source_cluster->run("BEGIN; INSERT INTO t VALUES (9000, 'x'); PREPARE TRANSACTION 'p_" + database + "'", database);
+    source_cluster->run(
+        "BEGIN; INSERT INTO t VALUES (9000, 'x'); PREPARE TRANSACTION 'p_" + database + "'",
+        database);
     expect_untouched("gates-failed");
-    source_cluster->run("ROLLBACK PREPARED 'p_" + database + "'", database);
+    ASSERT_TRUE(source_cluster->connect(database)
+                    .exec("ROLLBACK PREPARED 'p_" + database + "'")
+                    .has_value());
     wanted.deadline.reset();
     ASSERT_NO_FATAL_FAILURE(expect_done(wanted));
+}
+
+TEST_F(ControlTest, AWriterThatBypassesBanyanDuringTheHoldStopsTheFlip) {
+    ASSERT_NO_FATAL_FAILURE(to_dual_read());
+    fleet->stuck_in_hold = true;
+    auto created =
+        control->create_transition(request(Phase::dual_read, Phase::switchover), {"ann", ""});
+    ASSERT_TRUE(created.has_value());
+    const std::string id(created->at("id").as_string());
+    ASSERT_TRUE(eventually([&] { return fleet->newest().hold; }));
+    auto stranger = source_cluster->connect(database);
+    ASSERT_TRUE(
+        stranger
+            .exec("SET application_name = 'psql'; BEGIN; INSERT INTO public.t VALUES (9001, 'x')")
+            .has_value());
+    fleet->stuck_in_hold = false;
+    ASSERT_TRUE(eventually([&] { return control->status().at("transition").is_null(); }));
+    const object end = *control->transition(id);
+    EXPECT_EQ(end.at("state").as_string(), "failed");
+    EXPECT_NE(boost::json::serialize(end).find("process " + std::to_string(stranger.process_id())),
+              std::string::npos);
+    EXPECT_EQ(phase(), "DUAL_READ");
+    EXPECT_FALSE(fleet->newest().hold);
+}
+
+// The mirror's server stands still (as in SIGSTOP): a query on it never returns by itself.
+TEST_F(ControlTest, AMirrorThatHangsInTheHoldCannotKeepTheSessionsHeld) {
+    ASSERT_NO_FATAL_FAILURE(to_dual_read());
+    fleet->stuck_in_hold = true;
+    auto wanted = request(Phase::dual_read, Phase::switchover);
+    wanted.deadline = 3000ms;
+    auto created = control->create_transition(wanted, {"ann", ""});
+    ASSERT_TRUE(created.has_value());
+    ASSERT_TRUE(eventually([&] { return fleet->newest().hold; }));
+    auto blocker = target_cluster->connect(database);
+    ASSERT_TRUE(
+        blocker.exec("BEGIN; LOCK TABLE banyan.heartbeat IN ACCESS EXCLUSIVE MODE").has_value());
+    fleet->stuck_in_hold = false;
+    ASSERT_TRUE(eventually([&] { return control->status().at("transition").is_null(); }));
+    EXPECT_EQ(
+        control->transition(std::string(created->at("id").as_string()))->at("state").as_string(),
+        "timed_out");
+    EXPECT_FALSE(fleet->newest().hold);
+    EXPECT_EQ(phase(), "DUAL_READ");
 }
 
 TEST_F(ControlTest, ACancelReleasesHeldSessions) {
     ASSERT_NO_FATAL_FAILURE(to_dual_read());
     fleet->stuck_in_hold = true;
-    auto created = control->create_transition(request(Phase::dual_read, Phase::switchover), {"ann", ""});
+    auto created =
+        control->create_transition(request(Phase::dual_read, Phase::switchover), {"ann", ""});
     ASSERT_TRUE(created.has_value());
     const std::string id(created->at("id").as_string());
     ASSERT_TRUE(eventually([&] { return fleet->newest().hold; }));
-    auto second = control->create_transition(request(Phase::dual_read, Phase::dual_write), {"bob", ""});
+    auto second =
+        control->create_transition(request(Phase::dual_read, Phase::dual_write), {"bob", ""});
     ASSERT_FALSE(second.has_value());
     EXPECT_EQ(second.error().type, "conflict");
     ASSERT_TRUE(control->cancel_transition(id, {"ann", ""}).has_value());
-    ASSERT_TRUE(eventually([&] { return control->transition(id)->at("state").as_string() == "aborted"; }))
-        << boost::json::serialize(*control->transition(id));
+    ASSERT_TRUE(eventually([&] {
+        return control->transition(id)->at("state").as_string() == "aborted";
+    })) << boost::json::serialize(*control->transition(id));
     EXPECT_FALSE(fleet->newest().hold);
     EXPECT_EQ(phase(), "DUAL_READ");
     EXPECT_EQ(control->cancel_transition(id, {"ann", ""}).error().type, "not-cancellable");
@@ -312,7 +370,8 @@ TEST_F(ControlTest, ACancelReleasesHeldSessions) {
 TEST_F(ControlTest, ARestartTakesUpThePersistedPhaseAndCallsTheInterruptedTransitionFailed) {
     ASSERT_NO_FATAL_FAILURE(to_dual_read());
     fleet->stuck_in_hold = true;
-    auto created = control->create_transition(request(Phase::dual_read, Phase::switchover), {"ann", ""});
+    auto created =
+        control->create_transition(request(Phase::dual_read, Phase::switchover), {"ann", ""});
     ASSERT_TRUE(created.has_value());
     const std::string id(created->at("id").as_string());
     ASSERT_TRUE(eventually([&] { return fleet->newest().hold; }));
@@ -335,13 +394,17 @@ TEST_F(ControlTest, GoingBackToInitialForgetsEverythingAndMirroringCanBeginAnew)
     ASSERT_NO_FATAL_FAILURE(expect_done(request(Phase::dual_write, Phase::initial)));
     EXPECT_EQ(fleet->catalog(), nullptr);
     EXPECT_EQ(control->backfill().at("state").as_string(), "idle");
-    // Unmirrored writes: a row the backfill would take for copied, one that is gone, one that is new.
-    source_cluster->run("UPDATE t SET v = 'changed' WHERE id = 1; DELETE FROM t WHERE id = 2; "
-                        "INSERT INTO t (v) VALUES ('new')", database);
+    // Unmirrored writes: a row the backfill would take for copied, one that is gone, one that is
+    // new.
+    source_cluster->run(
+        "UPDATE t SET v = 'changed' WHERE id = 1; DELETE FROM t WHERE id = 2; "
+        "INSERT INTO t (v) VALUES ('new')",
+        database);
     ASSERT_NO_FATAL_FAILURE(to_dual_read());
     const std::string digest = "SELECT count(*), md5(string_agg(id || v, ',' ORDER BY id)) FROM t";
     ASSERT_TRUE(eventually([&] { return ledger->dirty_count() == 0; }));
-    EXPECT_EQ(source_cluster->run(digest, database).text(0, 1), target_cluster->run(digest, database).text(0, 1));
+    EXPECT_EQ(source_cluster->run(digest, database).text(0, 1),
+              target_cluster->run(digest, database).text(0, 1));
 }
 
 TEST_F(ControlTest, AShadowMismatchIsConfirmedStoredAndHoldsTheGateShut) {
@@ -367,14 +430,16 @@ TEST_F(ControlTest, AShadowMismatchIsConfirmedStoredAndHoldsTheGateShut) {
     const std::string group = boost::json::serialize(*control->discrepancy(fingerprint));
     EXPECT_EQ(group.find("wrong"), std::string::npos) << group;
     EXPECT_NE(group.find("<text 5 "), std::string::npos) << group;
-    EXPECT_EQ(walk(request(Phase::dual_read, Phase::switchover)).at("state").as_string(), "gates-failed");
+    EXPECT_EQ(walk(request(Phase::dual_read, Phase::switchover)).at("state").as_string(),
+              "gates-failed");
     ASSERT_TRUE(control->acknowledge_discrepancy(fingerprint, "known", {"ann", ""}).has_value());
     EXPECT_EQ(control->discrepancies().at("unacknowledged"), 0);
 
     const auto created = control->create_verification({"public.t"}, true, {"ann", ""});
     ASSERT_TRUE(created.has_value());
     const std::string id(created->at("id").as_string());
-    ASSERT_TRUE(eventually([&] { return !control->verification(id)->at("finished_unix_ms").is_null(); }));
+    ASSERT_TRUE(
+        eventually([&] { return !control->verification(id)->at("finished_unix_ms").is_null(); }));
     EXPECT_EQ(control->verification(id)->at("state").as_string(), "different");
     ASSERT_TRUE(eventually([&] {
         return target_cluster->run("SELECT v FROM t WHERE id = 7", database).text(0, 0) == "row 7";
@@ -384,9 +449,9 @@ TEST_F(ControlTest, AShadowMismatchIsConfirmedStoredAndHoldsTheGateShut) {
 TEST_F(ControlTest, EveryAnswerHasTheShapeThatTheReadmePromises) {
     ASSERT_NO_FATAL_FAILURE(to_dual_read());
     const object status = control->status();
-    for (const char* key : {"version", "phase", "primary", "mirror", "epoch", "hold", "transition", "sessions", "source",
-                            "target", "breaker", "catalog", "journal", "repair", "backfill", "verification", "shadow",
-                            "last_flip"}) {
+    for (const char* key : {"version", "phase", "primary", "mirror", "epoch", "hold", "transition",
+                            "sessions", "source", "target", "breaker", "catalog", "journal",
+                            "repair", "backfill", "verification", "shadow", "last_flip"}) {
         EXPECT_TRUE(status.contains(key)) << key;
     }
     ASSERT_EQ(control->tables().size(), 1U);

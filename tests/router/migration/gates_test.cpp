@@ -52,8 +52,10 @@ const Gate* find(const std::vector<Gate>& gates, const std::string& name) {
 
 TEST(Gates, AllPassWhenAllIsWell) {
     const Facts facts = healthy();
-    for (const auto& [from, to] : {std::pair(Phase::initial, Phase::dual_write), {Phase::dual_write, Phase::dual_read},
-                                   {Phase::dual_read, Phase::switchover}, {Phase::switchover, Phase::complete},
+    for (const auto& [from, to] : {std::pair(Phase::initial, Phase::dual_write),
+                                   {Phase::dual_write, Phase::dual_read},
+                                   {Phase::dual_read, Phase::switchover},
+                                   {Phase::switchover, Phase::complete},
                                    {Phase::switchover, Phase::dual_read}}) {
         const auto gates = evaluate_gates(from, to, facts);
         EXPECT_FALSE(gates.empty());
@@ -67,64 +69,104 @@ TEST(Gates, NothingGuardsTheWayBackToTheSource) {
 }
 
 TEST(Gates, WithoutFactsNothingForwardOpens) {
-    for (const auto& [from, to] : {std::pair(Phase::initial, Phase::dual_write), {Phase::dual_write, Phase::dual_read},
-                                   {Phase::dual_read, Phase::switchover}, {Phase::switchover, Phase::complete}}) {
+    for (const auto& [from, to] : {std::pair(Phase::initial, Phase::dual_write),
+                                   {Phase::dual_write, Phase::dual_read},
+                                   {Phase::dual_read, Phase::switchover},
+                                   {Phase::switchover, Phase::complete}}) {
         EXPECT_FALSE(gates_open(evaluate_gates(from, to, Facts()), false)) << to_string(to);
         EXPECT_FALSE(gates_open(evaluate_gates(from, to, Facts()), true)) << to_string(to);
     }
 }
 
 TEST(Gates, EachOneClosesForItsOwnReason) {
-    const Phase i = Phase::initial, w = Phase::dual_write, r = Phase::dual_read, s = Phase::switchover,
-                c = Phase::complete;
+    const Phase i = Phase::initial, w = Phase::dual_write, r = Phase::dual_read,
+                s = Phase::switchover, c = Phase::complete;
     const auto fail = Verdict::fail;
     const auto open = Verdict::inconclusive;
     const std::vector<Case> cases{
-        {"source down", i, w, [](Facts& f) { f.source.reachable = false; }, "source_reachable", fail},
-        {"target down", i, w, [](Facts& f) { f.target.reachable = false; }, "target_reachable", fail},
-        {"same database", i, w, [](Facts& f) { f.target.system_identifier = "1"; }, "different_clusters", fail},
-        {"cluster unknown", i, w, [](Facts& f) { f.target.system_identifier = ""; }, "different_clusters", open},
-        {"missing there", i, w, [](Facts& f) { f.not_captured = {{"public.t", "not_on_mirror"}}; }, "schema_matches",
-         fail, "public.t (not_on_mirror)"},
-        {"no key", i, w, [](Facts& f) { f.not_captured = {{"public.t", "no_key"}}; }, "tables_capturable", fail,
-         "[migration] exclude"},
+        {"source down", i, w, [](Facts& f) { f.source.reachable = false; }, "source_reachable",
+         fail},
+        {"target down", i, w, [](Facts& f) { f.target.reachable = false; }, "target_reachable",
+         fail},
+        {"same database", i, w, [](Facts& f) { f.target.system_identifier = "1"; },
+         "different_clusters", fail},
+        {"cluster unknown", i, w, [](Facts& f) { f.target.system_identifier = ""; },
+         "different_clusters", open},
+        {"missing there", i, w,
+         [](Facts& f) {
+             f.not_captured = {{"public.t", "not_on_mirror"}};
+         },
+         "schema_matches", fail, "public.t (not_on_mirror)"},
+        {"no key", i, w,
+         [](Facts& f) {
+             f.not_captured = {{"public.t", "no_key"}};
+         },
+         "tables_capturable", fail, "[migration] exclude"},
         {"no table", i, w, [](Facts& f) { f.tables_captured = 0; }, "tables_capturable", open},
         {"no catalogue", i, w, [](Facts& f) { f.catalog_known = false; }, "schema_matches", open},
-        {"privilege on the source", i, w, [](Facts& f) { f.source.roles_without_replication_role = {{"app\"x"}}; },
-         "mirror_privileges", fail, "on the source: GRANT SET ON PARAMETER session_replication_role TO \"app\"\"x\";"},
-        {"privileges unknown", i, w, [](Facts& f) { f.target.roles_without_replication_role.reset(); },
-         "mirror_privileges", open},
+        {"privilege on the source", i, w,
+         [](Facts& f) { f.source.roles_without_replication_role = {{"app\"x"}}; },
+         "mirror_privileges", fail,
+         "on the source: GRANT SET ON PARAMETER session_replication_role TO \"app\"\"x\";"},
+        {"privileges unknown", i, w,
+         [](Facts& f) { f.target.roles_without_replication_role.reset(); }, "mirror_privileges",
+         open},
         {"too few connections", i, w, [](Facts& f) { f.sessions = 90; }, "max_connections", fail},
-        {"connections unknown", i, w, [](Facts& f) { f.target.max_connections = 0; }, "max_connections", open},
-        {"journal failing", i, w, [](Facts& f) { f.journal_failed = true; }, "journal_healthy", fail},
-        {"backfill running", w, r, [](Facts& f) { f.backfill_done = false; }, "backfill_done", fail},
+        {"connections unknown", i, w, [](Facts& f) { f.target.max_connections = 0; },
+         "max_connections", open},
+        {"journal failing", i, w, [](Facts& f) { f.journal_failed = true; }, "journal_healthy",
+         fail},
+        {"backfill running", w, r, [](Facts& f) { f.backfill_done = false; }, "backfill_done",
+         fail},
         {"breaker open", w, r, [](Facts& f) { f.breaker_closed = false; }, "mirror_breaker", fail},
         {"dirty", w, r, [](Facts& f) { f.dirty = 1001; }, "dirty_keys", fail},
-        {"suspect", r, s, [](Facts& f) { f.suspects = {"public.t (truncate)"}; }, "suspect_tables", fail,
-         "public.t (truncate)"},
-        {"different", r, s, [](Facts& f) { f.verified = {{"a", "equal", 1}, {"b", "different", 1}}; }, "verified", fail,
-         "b"},
-        {"not verified", r, s, [](Facts& f) { f.verified = {{"a", "equal", 1}, {"b", "", 0}}; }, "verified", open, "b"},
+        {"suspect", r, s, [](Facts& f) { f.suspects = {"public.t (truncate)"}; }, "suspect_tables",
+         fail, "public.t (truncate)"},
+        {"different", r, s,
+         [](Facts& f) {
+             f.verified = {{"a", "equal", 1}, {"b", "different", 1}};
+         },
+         "verified", fail, "b"},
+        {"not verified", r, s,
+         [](Facts& f) {
+             f.verified = {{"a", "equal", 1}, {"b", "", 0}};
+         },
+         "verified", open, "b"},
         {"nothing to verify", r, s, [](Facts& f) { f.verified.clear(); }, "verified", open},
-        {"confirmed", r, s, [](Facts& f) { f.confirmed_unacknowledged = 1; }, "shadow_mismatches", fail},
+        {"confirmed", r, s, [](Facts& f) { f.confirmed_unacknowledged = 1; }, "shadow_mismatches",
+         fail},
         {"confirmed with few samples", r, s,
-         [](Facts& f) { f.confirmed_unacknowledged = 1, f.shadow_matched = 0; }, "shadow_mismatches", fail},
+         [](Facts& f) { f.confirmed_unacknowledged = 1, f.shadow_matched = 0; },
+         "shadow_mismatches", fail},
         {"few samples", r, s, [](Facts& f) { f.shadow_matched = 99; }, "shadow_mismatches", open},
         {"undecided", r, s, [](Facts& f) { f.shadow_undecided = 1; }, "shadow_mismatches", open},
-        {"sequence missing", r, s, [](Facts& f) { f.target.sequences->clear(); }, "sequences_present", fail,
-         "public.orders_id_seq"},
-        {"sequences unknown", r, s, [](Facts& f) { f.target.sequences.reset(); }, "sequences_present", open},
-        {"foreign writer", r, s, [](Facts& f) { f.foreign = {{{7, "joe", "psql", true, false}}}; }, "bypassing_writers",
-         fail, "process 7 (joe, psql)"},
-        {"prepared transaction", r, s, [](Facts& f) { f.foreign = {{{0, "joe", "gid1", true, true}}}; },
+        {"sequence missing", r, s, [](Facts& f) { f.target.sequences->clear(); },
+         "sequences_present", fail, "public.orders_id_seq"},
+        {"sequences unknown", r, s, [](Facts& f) { f.target.sequences.reset(); },
+         "sequences_present", open},
+        {"foreign writer", r, s,
+         [](Facts& f) {
+             f.foreign = {{{7, "joe", "psql", true, false}}};
+         },
+         "bypassing_writers", fail, "process 7 (joe, psql)"},
+        {"prepared transaction", r, s,
+         [](Facts& f) {
+             f.foreign = {{{0, "joe", "gid1", true, true}}};
+         },
          "bypassing_writers", fail, "prepared transaction gid1"},
-        {"idle foreigner", r, s, [](Facts& f) { f.foreign = {{{7, "joe", "psql", false, false}}}; },
+        {"idle foreigner", r, s,
+         [](Facts& f) {
+             f.foreign = {{{7, "joe", "psql", false, false}}};
+         },
          "bypassing_writers", Verdict::pass, "1 connections bypass"},
         {"activity unknown", r, s, [](Facts& f) { f.foreign.reset(); }, "bypassing_writers", open},
         {"rollback, suspect", s, r, [](Facts& f) { f.suspects = {"t"}; }, "suspect_tables", fail},
-        {"rollback, source down", s, r, [](Facts& f) { f.source.reachable = false; }, "source_reachable", fail},
-        {"rollback, sequence", s, r, [](Facts& f) { f.source.sequences->clear(); }, "sequences_present", fail},
-        {"complete, target down", s, c, [](Facts& f) { f.target.reachable = false; }, "target_reachable", fail},
+        {"rollback, source down", s, r, [](Facts& f) { f.source.reachable = false; },
+         "source_reachable", fail},
+        {"rollback, sequence", s, r, [](Facts& f) { f.source.sequences->clear(); },
+         "sequences_present", fail},
+        {"complete, target down", s, c, [](Facts& f) { f.target.reachable = false; },
+         "target_reachable", fail},
     };
     for (const Case& it : cases) {
         Facts facts = healthy();
@@ -134,7 +176,8 @@ TEST(Gates, EachOneClosesForItsOwnReason) {
         ASSERT_NE(gate, nullptr) << it.name;
         EXPECT_EQ(gate->verdict, it.verdict) << it.name;
         EXPECT_EQ(gates_open(gates, false), it.verdict == Verdict::pass) << it.name;
-        EXPECT_NE(gate->explanation.find(it.says), std::string::npos) << it.name << ": " << gate->explanation;
+        EXPECT_NE(gate->explanation.find(it.says), std::string::npos)
+            << it.name << ": " << gate->explanation;
         EXPECT_TRUE(it.verdict == Verdict::pass || !gate->explanation.empty()) << it.name;
     }
 }

@@ -7,7 +7,8 @@
 namespace banyan::router {
 namespace {
 
-constexpr Phase phases[] = {Phase::initial, Phase::dual_write, Phase::dual_read, Phase::switchover, Phase::complete};
+constexpr Phase phases[] = {Phase::initial, Phase::dual_write, Phase::dual_read, Phase::switchover,
+                            Phase::complete};
 
 TEST(Plan, AllowsOneStepForwardAndOneBackwardButNeverOutOfComplete) {
     const std::vector<std::pair<Phase, Phase>> legal{
@@ -17,9 +18,11 @@ TEST(Plan, AllowsOneStepForwardAndOneBackwardButNeverOutOfComplete) {
         {Phase::switchover, Phase::dual_read}};
     for (const Phase from : phases) {
         for (const Phase to : phases) {
-            const bool expected = std::find(legal.begin(), legal.end(), std::pair(from, to)) != legal.end();
+            const bool expected =
+                std::find(legal.begin(), legal.end(), std::pair(from, to)) != legal.end();
             EXPECT_EQ(legal_step(from, to), expected) << to_string(from) << " -> " << to_string(to);
-            EXPECT_EQ(!plan_of(from, to).empty(), expected) << to_string(from) << " -> " << to_string(to);
+            EXPECT_EQ(!plan_of(from, to).empty(), expected)
+                << to_string(from) << " -> " << to_string(to);
         }
     }
 }

@@ -17,7 +17,8 @@ TEST(Watchdog, ReleasesAtTheDeadlineAndUnblocksTheSockets) {
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, pair.data()), 0);
     std::atomic<bool> cancelled{false};
     std::promise<void> released;
-    Watchdog watchdog(Watchdog::Clock::now() + 20ms, cancelled, {pair[0]}, [&] { released.set_value(); });
+    Watchdog watchdog(Watchdog::Clock::now() + 20ms, cancelled, {pair[0]},
+                      [&] { released.set_value(); });
     char byte = 0;
     EXPECT_EQ(::recv(pair[0], &byte, 1, 0), 0);  // would block for ever
     released.get_future().get();

@@ -37,8 +37,10 @@ TEST(Digest, ComparesAsListOrAsMultiset) {
         {"an empty row is a row", {""}, {}, V::count_differs, V::count_differs},
     };
     for (const Case& it : cases) {
-        EXPECT_EQ(Digest::compare(digest(it.primary), digest(it.mirror), true), it.ordered) << it.name;
-        EXPECT_EQ(Digest::compare(digest(it.primary), digest(it.mirror), false), it.unordered) << it.name;
+        EXPECT_EQ(Digest::compare(digest(it.primary), digest(it.mirror), true), it.ordered)
+            << it.name;
+        EXPECT_EQ(Digest::compare(digest(it.primary), digest(it.mirror), false), it.unordered)
+            << it.name;
     }
     EXPECT_EQ(digest({"a", "b"}).rows(), 2U);
 }

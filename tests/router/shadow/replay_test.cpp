@@ -48,7 +48,8 @@ TEST(Judge, ConfirmsOnlyWhatStandsStill) {
     for (const Case& it : cases) {
         EXPECT_EQ(judge(it.before, it.mirror, it.after, false), it.verdict) << it.name;
     }
-    EXPECT_EQ(judge(answer({"1", "2"}), answer({"2", "1"}), answer({"1", "2"}), true), V::confirmed);
+    EXPECT_EQ(judge(answer({"1", "2"}), answer({"2", "1"}), answer({"1", "2"}), true),
+              V::confirmed);
     EXPECT_EQ(judge(answer({"1", "2"}), answer({"2", "1"}), answer({"1", "2"}), false), V::raced);
 }
 
@@ -60,7 +61,8 @@ TEST(DifferenceKind, NamesWhatDiffers) {
 }
 
 TEST(DifferingRows, ShowsTheSurplusOfEachSide) {
-    const auto [here, there] = differing_rows(answer({"a", "a", "b", "c"}), answer({"a", "c", "d"}), 3);
+    const auto [here, there] =
+        differing_rows(answer({"a", "a", "b", "c"}), answer({"a", "c", "d"}), 3);
     EXPECT_EQ(here, (std::vector<Cells>{{"a"}, {"b"}}));
     EXPECT_EQ(there, (std::vector<Cells>{{"d"}}));
     Replay big = answer({"a"});
@@ -81,15 +83,20 @@ TEST(Redacted, HidesTheValueButKeepsEqualityTypeAndLength) {
 
 TEST(Printable, IsAlwaysUtf8AndBounded) {
     EXPECT_EQ(printable("gr\xC3\xBC\xC3\x9F"), "gr\xC3\xBC\xC3\x9F");
-    EXPECT_EQ(printable("a\xFF" "b\xC3"), "a?b?");
+    EXPECT_EQ(printable("a\xFF"
+                        "b\xC3"),
+              "a?b?");
     EXPECT_EQ(printable("\xED\xA0\x80\xC0\x80"), "?????");
     EXPECT_EQ(printable(std::string(20, 'x'), 5), "xxxxx...");
 }
 
 class StoreTest : public ::testing::Test {
    protected:
-    void SetUp() override { db = std::move(*StateDb::open(directory.path(), StateDb::Durability::process)); }
-    static ConfirmedDiscrepancy found(const std::string& fingerprint, std::int64_t at, const std::string& kind = "rows") {
+    void SetUp() override {
+        db = std::move(*StateDb::open(directory.path(), StateDb::Durability::process));
+    }
+    static ConfirmedDiscrepancy found(const std::string& fingerprint, std::int64_t at,
+                                      const std::string& kind = "rows") {
         ConfirmedDiscrepancy it;
         it.fingerprint = fingerprint;
         it.kind = kind;

@@ -199,7 +199,8 @@ TEST_F(BackfillTest, WaitsForTransactionsOlderThanMirroring) {
     backfill.start();
     const auto waiting_for = [&] { return backfill.progress().tables.at(0).waiting_for; };
     ASSERT_TRUE(eventually(
-        [&] { return waiting_for().find(std::to_string(old.process_id())) != std::string::npos; }));
+        [&] { return waiting_for().find(std::to_string(old.process_id())) != std::string::npos; }))
+        << waiting_for();
     EXPECT_EQ(backfill.progress().tables.at(0).state, "waiting");
     must(old.exec("COMMIT"));
     ASSERT_TRUE(eventually([&] { return waiting_for().find("'gid'") != std::string::npos; }));

@@ -31,7 +31,9 @@ class RepairTest : public testing::Test {
 
     void SetUp() override {
         both("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
-        db_ = std::move(*StateDb::open(directory_.path(), StateDb::Durability::process));
+        auto db = StateDb::open(directory_.path(), StateDb::Durability::process);
+        ASSERT_TRUE(db) << db.error().message;
+        db_ = std::move(*db);
         ledger_ = std::make_unique<Ledger>(*db_);
         config_.source = source_->endpoint();
         config_.target = target_->endpoint();

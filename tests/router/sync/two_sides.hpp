@@ -80,6 +80,12 @@ class TwoSides : public ::testing::Test {
             repair_->stop();
         }
         repair_.reset();
+        if (HasFailure()) {  // a prepared transaction left behind would hold up every other case
+            const Rows left = on_source("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()");
+            for (int row = 0; row < left.size(); ++row) {
+                on_source("ROLLBACK PREPARED " + quote_literal(left.view(row, 0)));
+            }
+        }
         ledger_.reset();
         db_.reset();
         std::filesystem::remove_all(directory_);
