@@ -303,7 +303,9 @@ void SessionMachine::trade_places(const std::vector<std::string>& commands) {
             prepared->shadow_name.clear();
         }
         ++decision_generation_;
-        std::string sql;
+        // Whatever stands prepared there is from another time; the client's are prepared anew when
+        // they are next used.
+        std::string sql = "DEALLOCATE ALL; ";
         for (const auto setting : protected_settings) {
             const auto own = settings_.find(std::string(setting));
             sql += own == settings_.end() ? "RESET " + std::string(setting)

@@ -113,6 +113,23 @@ TEST_F(VerifyTest, AHotRowIsDecided) {
     EXPECT_EQ(seen.different, 1U);
 }
 
+TEST_F(VerifyTest, AWriteOnItsWayToTheMirrorIsNoDifference) {
+    make_t(100);
+    CommitIntent intent;
+    intent.writes.push_back({bigint_key(table("t")->id, 5), false, false});
+    const TxnId txn = ledger_->begin_commit(std::move(intent), [](bool) {});
+    on_source("UPDATE t SET v = 'new' WHERE id = 5");
+    std::thread later([&] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(700));
+        on_target("UPDATE t SET v = 'new' WHERE id = 5");
+        ledger_->finish(txn, CommitOutcome::mirrored);
+    });
+    const TableVerification seen = verify("t");
+    later.join();
+    EXPECT_EQ(seen.state, "equal");
+    EXPECT_EQ(seen.raced, 1U);
+}
+
 TEST_F(VerifyTest, ADirtyKeyThatRepairReachesIsNoDifference) {
     make_t(100);
     on_target("DELETE FROM t WHERE id = 5");
