@@ -231,11 +231,17 @@ void SessionMachine::send_primary(std::string_view whole, Expect expect, ReplyHa
 }
 
 void SessionMachine::wait_primary() {
-    if (!replies_.empty() && unsynced_) {
-        protocol::encode_flush(primary_out());
-    }
-    // In copy-in mode the server answers when the client has sent its data.
-    then([this] { return replies_.empty() || replies_.copying_in(); });
+    then([this, flushed = false]() mutable {
+        // In copy-in mode the server answers when the client has sent its data.
+        if (replies_.empty() || replies_.copying_in()) {
+            return true;
+        }
+        if (!flushed && unsynced_) {
+            protocol::encode_flush(primary_out());
+        }
+        flushed = true;
+        return false;
+    });
 }
 
 // Plain relay: INITIAL and COMPLETE. Replies are tracked by header alone.
