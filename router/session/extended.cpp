@@ -201,7 +201,7 @@ void SessionMachine::on_bind(std::string_view body, std::string_view whole) {
 
 void SessionMachine::send_bind(const protocol::Bind& bind, const PreparedPtr& prepared,
                                std::string_view whole) {
-    Portal portal{prepared, {}};
+    Portal portal{prepared, nullptr, {}};
     const auto& decision = prepared->decision;
     const bool needed_again =
         (decision.capture && !decision.capture->before.empty()) ||
@@ -281,7 +281,15 @@ void SessionMachine::on_execute(std::string_view body, std::string_view whole) {
         send_primary(whole, Expect::execute);
         return;
     }
-    const Portal portal = found->second;
+    Portal& portal = found->second;
+    if (portal.held) {
+        wait_primary();
+        then([this, held = portal.held, limit = execute->max_rows] {
+            emit_held(*held, limit);
+            return true;
+        });
+        return;
+    }
     const auto& decision = portal.prepared->decision;
     count_route(decision);
     if (decision.route == Route::forward && decision.shadow_skip.empty() && shadow_ &&
@@ -298,7 +306,7 @@ void SessionMachine::on_execute(std::string_view body, std::string_view whole) {
             send_primary(whole, Expect::execute, temporary_watch(*portal.prepared));
             break;
         case Route::capture:
-            execute_captured(portal, std::string(execute->portal));
+            execute_captured(portal, std::string(execute->portal), execute->max_rows);
             break;
         case Route::suspect:
             note_suspects(decision);
@@ -326,11 +334,31 @@ void SessionMachine::on_execute(std::string_view body, std::string_view whole) {
     }
 }
 
-void SessionMachine::execute_captured(const Portal& portal, std::string_view name) {
+// As PortalRunSelect: a portal that gave as many rows as were asked for may have more.
+void SessionMachine::emit_held(HeldRows& held, std::uint32_t max_rows) {
+    std::uint32_t given = 0;
+    while (!held.rows.empty() && (max_rows == 0 || given < max_rows)) {
+        to_client_.append(held.rows.front());
+        held.rows.pop_front();
+        ++given;
+    }
+    if (max_rows != 0 && given == max_rows) {
+        protocol::Message(to_client_, 's');
+    } else {
+        to_client_.append(held.complete);
+    }
+}
+
+void SessionMachine::execute_captured(Portal& portal, std::string_view name,
+                                      std::uint32_t max_rows) {
     wrote_ = true;
     auto capture = std::make_shared<Capture>();
     capture->plan = portal.prepared->decision.capture;
     capture->catalog_version = decided_catalog_version_;
+    if (max_rows != 0 && capture->plan->client_returning) {
+        portal.held = capture->held = std::make_shared<HeldRows>();
+        capture->max_rows = max_rows;
+    }
     std::string message;
     protocol::encode_execute(message, name, 0);
     const bool measure = portal.prepared->decision.measure;
@@ -440,7 +468,11 @@ ReplyHandler SessionMachine::row_stripper(std::shared_ptr<Capture> capture) {
                 return;
             }
             apply_row(*capture, capture->split);
-            if (capture->plan->client_returning) {
+            if (capture->held) {
+                protocol::Message(capture->held->rows.emplace_back(), 'D')
+                    .int16(capture->split.kept_count)
+                    .bytes(capture->split.kept);
+            } else if (capture->plan->client_returning) {
                 protocol::Message(to_client_, 'D')
                     .int16(capture->split.kept_count)
                     .bytes(capture->split.kept);
@@ -450,7 +482,12 @@ ReplyHandler SessionMachine::row_stripper(std::shared_ptr<Capture> capture) {
         if (type == 'C') {
             capture_done(*capture);
         }
-        to_client_.append(reply);
+        if (type == 'C' && capture->held) {
+            capture->held->complete = reply;
+            emit_held(*capture->held, capture->max_rows);
+        } else {
+            to_client_.append(reply);
+        }
     });
 }
 

@@ -109,8 +109,16 @@ class SessionMachine {
     };
     using PreparedPtr = std::shared_ptr<Prepared>;
 
+    /// Rows of a captured statement that the client fetches piece by piece: the statement ran to
+    /// its end at the first Execute, as in PostgreSQL.
+    struct HeldRows {
+        std::deque<std::string> rows;
+        std::string complete;
+    };
+
     struct Portal {
         PreparedPtr prepared;
+        std::shared_ptr<HeldRows> held;
         std::string bind;  ///< body of the client's Bind, if it will be needed again
     };
 
@@ -140,6 +148,8 @@ class SessionMachine {
         std::optional<std::uint64_t> expected_rows;  ///< own rows locked before the statement
         protocol::SplitRow split;
         std::vector<std::optional<std::string_view>> image;
+        std::shared_ptr<HeldRows> held;  ///< the client set a row limit
+        std::uint32_t max_rows = 0;
     };
 
     struct ShadowRead;
@@ -195,7 +205,8 @@ class SessionMachine {
     void ensure_form(const std::string& name, const PreparedPtr& prepared);
     void describe_unseen(const std::string& name, const PreparedPtr& prepared);
     void send_bind(const protocol::Bind& bind, const PreparedPtr& prepared, std::string_view whole);
-    void execute_captured(const Portal& portal, std::string_view name);
+    void execute_captured(Portal& portal, std::string_view name, std::uint32_t max_rows);
+    void emit_held(HeldRows& held, std::uint32_t max_rows);
     void run_before_queries(const std::shared_ptr<Capture>& capture, const PreparedPtr& prepared,
                             const std::string& bind_body);
     ReplyHandler before_rows(const std::shared_ptr<Capture>& capture, std::size_t i);
@@ -214,7 +225,8 @@ class SessionMachine {
     void script_statement(const std::shared_ptr<Script>& script, const Statement& statement);
     void script_end(const std::shared_ptr<Script>& script);
     ReplyHandler script_error(const std::shared_ptr<Script>& script, std::size_t shift);
-    ReplyHandler script_columns(const PreparedPtr& prepared);
+    ReplyHandler script_columns(const std::shared_ptr<Script>& script,
+                                const PreparedPtr& prepared, bool streams);
     ReplyHandler script_reply(const std::shared_ptr<Script>& script, const PreparedPtr& prepared,
                               const std::shared_ptr<Capture>& capture, std::size_t shift);
 

@@ -14,6 +14,9 @@ struct SessionMachine::Script {
     std::size_t index = 0;
     bool failed = false;
     bool unnamed_left = false;  ///< a rewritten statement stands under the unnamed name
+    /// RowDescription of a statement that runs to its end before it shows its first row (all but
+    /// plain SELECT): notices and errors come before it.
+    std::string row_description;
 };
 
 namespace {
@@ -206,7 +209,8 @@ void SessionMachine::script_statement(const std::shared_ptr<Script>& script,
     if (capture) {
         run_before_queries(capture, prepared, {});
     }
-    auto send = [this, script, prepared, capture, shift] {
+    const bool streams = statement.kind == StatementKind::read && statement.tag == "SelectStmt";
+    auto send = [this, script, prepared, capture, shift, streams] {
         if (replies_.skipping()) {
             return;
         }
@@ -225,7 +229,8 @@ void SessionMachine::script_statement(const std::shared_ptr<Script>& script,
         message.clear();
         if (!capture || capture->plan->client_returning) {
             protocol::encode_describe(message, 'P', "");
-            send_primary(message, Expect::describe_portal, script_columns(prepared));
+            send_primary(message, Expect::describe_portal,
+                         script_columns(script, prepared, streams));
             message.clear();
         }
         protocol::encode_execute(message, "");
@@ -253,14 +258,17 @@ ReplyHandler SessionMachine::script_error(const std::shared_ptr<Script>& script,
 }
 
 // RowDescription as a simple Query would bring it: none for a statement that returns nothing.
-ReplyHandler SessionMachine::script_columns(const PreparedPtr& prepared) {
+ReplyHandler SessionMachine::script_columns(const std::shared_ptr<Script>& script,
+                                            const PreparedPtr& prepared, bool streams) {
+    script->row_description.clear();
     const std::size_t captured =
         prepared->decision.capture ? prepared->decision.capture->columns.size() : 0;
-    return on_reply([this, captured](char type, std::string_view body, std::string_view) {
+    return on_reply([this, script, captured, streams](char type, std::string_view body,
+                                                      std::string_view) {
         if (type == 'T') {
             const auto stripped = protocol::strip_row_description(body, captured);
             if (stripped) {
-                to_client_.append(*stripped);
+                (streams ? to_client_ : script->row_description).append(*stripped);
             } else {
                 violation("a RowDescription without the captured columns");
             }
@@ -278,6 +286,10 @@ ReplyHandler SessionMachine::script_reply(const std::shared_ptr<Script>& script,
     const bool commits = prepared->decision.route == Route::commit;
     return on_reply([this, script, prepared, inner, shift, index, last, commits](
                         char type, std::string_view body, std::string_view reply) {
+        if (type == 'D' || type == 'C') {
+            to_client_.append(script->row_description);
+            script->row_description.clear();
+        }
         if (type == 'E') {
             script->failed = true;
             protocol::encode_error_shifted(to_client_, 'E', body, shift);
