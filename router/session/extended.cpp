@@ -345,7 +345,9 @@ void SessionMachine::emit_held(HeldRows& held, std::uint32_t max_rows) {
     if (max_rows != 0 && given == max_rows) {
         protocol::Message(to_client_, 's');
     } else {
-        to_client_.append(held.complete);
+        // The tag counts the rows of this piece.
+        const std::string tag = held.tag.substr(0, held.tag.rfind(' ') + 1);
+        protocol::Message(to_client_, 'C').string(tag + std::to_string(given));
     }
 }
 
@@ -483,7 +485,7 @@ ReplyHandler SessionMachine::row_stripper(std::shared_ptr<Capture> capture) {
             capture_done(*capture);
         }
         if (type == 'C' && capture->held) {
-            capture->held->complete = reply;
+            capture->held->tag = body.substr(0, body.find('\0'));
             emit_held(*capture->held, capture->max_rows);
         } else {
             to_client_.append(reply);

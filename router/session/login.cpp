@@ -114,7 +114,7 @@ void SessionMachine::connect_primary() {
 }
 
 void SessionMachine::server_connected(Side side) {
-    if (stage_ == Stage::closed || stage_ == Stage::closing) {
+    if (stage_ == Stage::closed || (stage_ == Stage::closing && side == primary_)) {
         return;
     }
     const auto& database = endpoint(side).database;

@@ -42,6 +42,7 @@ std::vector<std::uint64_t> MirrorLink::reset() {
         }
     }
     groups_.clear();
+    backlog_.clear();
     prepared_.clear();
     login_.reset();
     state_ = State::down;
@@ -65,7 +66,11 @@ std::optional<std::string> MirrorLink::on_message(char type, std::string_view bo
                 secret_key_ = login_->secret_key();
                 login_.reset();
                 state_ = State::ready;
-                send_query(Kind::setup, setup_, out);
+                protocol::encode_query(out, setup_);
+                groups_.emplace_front();
+                groups_.front().kind = Kind::setup;
+                out.append(backlog_);
+                std::string().swap(backlog_);
                 return std::nullopt;
         }
     }
@@ -260,7 +265,7 @@ void MirrorLink::query(std::string_view sql, std::string& out) {
 }
 
 void MirrorLink::shadow_query(std::string_view sql, MirrorReader reader, std::string& out) {
-    send_query(Kind::shadow, sql, out);
+    send_query(Kind::shadow, sql, shadow_out(out));
     groups_.back().reader = std::move(reader);
     ++shadows_;
 }
@@ -274,13 +279,14 @@ void MirrorLink::shadow_execute(const std::string& name, std::string_view sql,
     group.kind = Kind::shadow;
     group.reader = std::move(reader);
     ++shadows_;
-    prepare(name, std::string(sql), parameter_types, group, out);
+    std::string& to = shadow_out(out);
+    prepare(name, std::string(sql), parameter_types, group, to);
     protocol::Bind mirrored = bind;
     mirrored.portal = "";
     mirrored.statement = name;
-    protocol::encode_bind(out, mirrored);
-    protocol::encode_execute(out, "");
-    protocol::encode_sync(out);
+    protocol::encode_bind(to, mirrored);
+    protocol::encode_execute(to, "");
+    protocol::encode_sync(to);
 }
 
 bool MirrorLink::front_is_shadow() const {

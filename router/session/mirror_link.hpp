@@ -80,7 +80,8 @@ class MirrorLink {
     /// Outside any transaction: settings and the like; failures are ignored.
     void query(std::string_view sql, std::string& out);
 
-    // --- shadow reads, outside of a mirror transaction only ---
+    // --- shadow reads, outside of a mirror transaction only; may be asked for while the login is
+    // still under way: they then follow it ---
 
     /// A simple Query.
     void shadow_query(std::string_view sql, MirrorReader reader, std::string& out);
@@ -112,6 +113,7 @@ class MirrorLink {
     };
 
     void send_query(Kind kind, std::string_view sql, std::string& out);
+    std::string& shadow_out(std::string& out) { return ready() ? out : backlog_; }
     Group& open_group();
     void prepare(const std::string& name, const std::string& sql,
                  const std::vector<std::uint32_t>& types, Group& group, std::string& out);
@@ -123,6 +125,7 @@ class MirrorLink {
     State state_ = State::down;
     std::optional<protocol::Login> login_;
     std::string setup_;
+    std::string backlog_;  ///< shadow reads waiting for the login
     std::deque<Group> groups_;
     std::unordered_set<std::string> prepared_;
     std::uint32_t process_id_ = 0;

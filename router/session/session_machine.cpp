@@ -350,6 +350,9 @@ void SessionMachine::server_bytes(Side side, std::string_view bytes) {
     }
     consume_server(side, bytes);
     pump();
+    if (stage_ == Stage::closing && mirror_.drained()) {
+        finish_session();
+    }
 }
 
 void SessionMachine::consume_server(Side side, std::string_view bytes) {
@@ -491,11 +494,8 @@ void SessionMachine::end_session() {
         commit_txn_.reset();
         commit_sent_ = false;
     }
-    if (mirror_.ready()) {
-        if (mirror_.in_transaction()) {
-            mirror_.rollback(mirror_out());
-        }
-        protocol::encode_terminate(mirror_out());
+    if (mirror_.in_transaction()) {
+        mirror_.rollback(mirror_out());
     }
     if (had_primary) {
         if (!replies_.empty() && primary_key_.first != 0) {
@@ -505,7 +505,7 @@ void SessionMachine::end_session() {
         port_.close_server(primary_);
     }
     port_.close_client();
-    if (mirror_.ready() && !mirror_.drained()) {
+    if (mirror_.state() != MirrorLink::State::down && !mirror_.drained()) {
         port_.set_deadline(Deadline::mirror, mirror_timeout());
     } else {
         finish_session();
@@ -517,6 +517,9 @@ void SessionMachine::finish_session() {
         return;
     }
     stage_ = Stage::closed;
+    if (mirror_.ready()) {
+        protocol::encode_terminate(mirror_out());
+    }
     const auto backend_id = static_cast<std::int32_t>(mirror_.process_id());
     for (const auto txn : mirror_.reset()) {
         port_.lose(txn, {{other(primary_), backend_id}});

@@ -113,7 +113,7 @@ class SessionMachine {
     /// its end at the first Execute, as in PostgreSQL.
     struct HeldRows {
         std::deque<std::string> rows;
-        std::string complete;
+        std::string tag;  ///< of its CommandComplete
     };
 
     struct Portal {

@@ -37,7 +37,9 @@ std::shared_ptr<SessionMachine::ShadowRead> SessionMachine::start_shadow(
         skip_shadow("in_write_transaction");
         return nullptr;
     }
-    if (!mirror_.ready() || !port_.breaker().allows()) {
+    // A login under way is waited for, unless the session has settings that must come first.
+    const bool coming = mirror_.state() != MirrorLink::State::down && settings_.empty();
+    if (!(mirror_.ready() || coming) || !port_.breaker().allows()) {
         skip_shadow("mirror_unavailable");
         return nullptr;
     }

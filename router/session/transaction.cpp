@@ -485,9 +485,6 @@ void SessionMachine::on_committed_on_mirror(std::uint64_t txn, bool committed) {
         port_.counters().add(Counter::mirror_failures);
     }
     port_.finish(txn, committed ? CommitOutcome::mirrored : CommitOutcome::not_mirrored);
-    if (stage_ == Stage::closing && mirror_.drained()) {
-        finish_session();
-    }
 }
 
 // After DDL the next statement must see the new catalogue.
