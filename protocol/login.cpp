@@ -126,9 +126,13 @@ Login::State Login::authenticate(std::string_view body, std::string& out) {
     if (!reader.ok()) {
         return fail("malformed Authentication message");
     }
+    const bool asks = method == 3 || method == 5 || method == 10;
+    if (asks && (exchange_ != Exchange::none || authenticated_)) {
+        return fail("the server asks for a second authentication");
+    }
     switch (method) {
         case 0:  // AuthenticationOk
-            if (!server_signature_.empty()) {
+            if (exchange_ == Exchange::first_sent || exchange_ == Exchange::proof_sent) {
                 return fail("the server skipped the proof of its own SCRAM key");
             }
             authenticated_ = true;
@@ -159,7 +163,7 @@ Login::State Login::authenticate(std::string_view body, std::string& out) {
             }
             client_first_bare_ = "n=,r=" + nonce_;
             const std::string first = "n,," + client_first_bare_;
-            server_signature_ = "pending";
+            exchange_ = Exchange::first_sent;
             Message(out, 'p').string("SCRAM-SHA-256").int32(
                 static_cast<std::uint32_t>(first.size())).bytes(first);
             return State::working;
@@ -176,14 +180,18 @@ Login::State Login::authenticate(std::string_view body, std::string& out) {
 
 // RFC 5802, with the empty user name PostgreSQL expects.
 Login::State Login::scram_continue(std::string_view data, std::string& out) {
-    if (data.size() > max_scram_message || server_signature_ != "pending") {
+    if (data.size() > max_scram_message || exchange_ != Exchange::first_sent ||
+        data.starts_with("m=")) {  // m=: an extension that must be understood
         return fail("unexpected SCRAM message");
     }
     const auto nonce = attribute(data, 'r');
     const auto salt = unbase64(attribute(data, 's'));
     const auto count = attribute(data, 'i');
     std::uint32_t iterations = 0;
-    std::from_chars(count.data(), count.data() + count.size(), iterations);
+    const auto read = std::from_chars(count.data(), count.data() + count.size(), iterations);
+    if (read.ec != std::errc() || read.ptr != count.data() + count.size()) {
+        iterations = 0;
+    }
     if (!nonce.starts_with(nonce_) || nonce.size() == nonce_.size() || salt.empty()) {
         return fail("malformed SCRAM challenge");
     }
@@ -205,17 +213,18 @@ Login::State Login::scram_continue(std::string_view data, std::string& out) {
         proof[i] = static_cast<char>(proof[i] ^ signature[i]);
     }
     server_signature_ = base64(hmac_sha256(hmac_sha256(salted, "Server Key"), auth_message));
+    exchange_ = Exchange::proof_sent;
     Message(out, 'p').bytes(without_proof + ",p=" + base64(proof));
     return State::working;
 }
 
 Login::State Login::scram_final(std::string_view data) {
     const auto signature = attribute(data, 'v');
-    if (signature.size() != server_signature_.size() ||
+    if (exchange_ != Exchange::proof_sent || signature.size() != server_signature_.size() ||
         CRYPTO_memcmp(signature.data(), server_signature_.data(), signature.size()) != 0) {
         return fail("the server could not prove that it knows the password");
     }
-    server_signature_.clear();
+    exchange_ = Exchange::done;
     return State::working;
 }
 

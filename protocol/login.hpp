@@ -28,6 +28,9 @@ class Login {
     std::uint32_t secret_key() const { return secret_key_; }
 
    private:
+    /// How far the exchange of proofs has come; RFC 5802 allows no step to be left out.
+    enum class Exchange : std::uint8_t { none, first_sent, proof_sent, done };
+
     State authenticate(std::string_view body, std::string& out);
     State scram_continue(std::string_view data, std::string& out);
     State scram_final(std::string_view data);
@@ -42,6 +45,7 @@ class Login {
     std::string sqlstate_;
     std::uint32_t process_id_ = 0;
     std::uint32_t secret_key_ = 0;
+    Exchange exchange_ = Exchange::none;
     bool authenticated_ = false;
 };
 

@@ -202,18 +202,20 @@ std::optional<std::string> strip_row_description(std::string_view body, std::siz
         return std::nullopt;
     }
     const auto* start = reader.rest().data();
-    for (std::size_t i = 0; i < count - dropped; ++i) {
+    const auto* end = start;
+    for (std::size_t i = 0; i < count; ++i) {
         reader.string();
         reader.bytes(18);
+        end = i + dropped < count ? reader.rest().data() : end;
     }
-    if (!reader.ok()) {
+    if (!reader.done()) {
         return std::nullopt;
     }
     std::string out;
     {
         Message message(out, 'T');
         message.int16(static_cast<std::uint16_t>(count - dropped));
-        message.bytes({start, static_cast<std::size_t>(reader.rest().data() - start)});
+        message.bytes({start, static_cast<std::size_t>(end - start)});
     }
     return out;
 }

@@ -74,6 +74,11 @@ Directive Control::directive() const {
 Result<void> Control::start(Fleet& fleet) {
     impl_->core.attach(fleet);
     impl_->core.publish(impl_->core.phase(), false);
+    if (mirrors(impl_->core.phase())) {
+        // Before the first client: without a catalogue every write would make every table suspect.
+        // If the mirror is away, clients are served all the same and the workers keep trying.
+        impl_->workers.load_catalog_once();
+    }
     impl_->probe.start();
     impl_->workers.start();
     impl_->verifier.start();

@@ -91,15 +91,22 @@ void Workers::keep() {
     }
 }
 
-void Workers::load_catalog_again() {
+bool Workers::load_catalog_once() {
     const Side primary = primary_of(core_.phase());
     auto catalog = core_.read_catalog(primary);
     if (catalog) {
         core_.install_catalog_if_current(std::move(*catalog));
-        return;
+        return true;
     }
     core_.catalog_failed(catalog.error().message);
     spdlog::warn("the catalogue could not be loaded: {}", catalog.error().message);
+    return false;
+}
+
+void Workers::load_catalog_again() {
+    if (load_catalog_once()) {
+        return;
+    }
     std::unique_lock lock(mutex_);
     wake_.wait_for(lock, reload_retry, [this] { return stopping_; });
     reload_ = true;

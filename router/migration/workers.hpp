@@ -39,6 +39,8 @@ class Workers {
     /// what is left behind on the mirror.
     Result<void> end_mirroring();
 
+    /// Reads both catalogues and hands them to the sessions. False: a database is away.
+    bool load_catalog_once();
     void request_reload();
     void pause_repair();
     void resume_repair();

@@ -303,6 +303,7 @@ void SessionMachine::on_execute(std::string_view body, std::string_view whole) {
     }
     switch (decision.route) {
         case Route::forward:
+            note_unshadowed(decision);
             send_primary(whole, Expect::execute, temporary_watch(*portal.prepared));
             break;
         case Route::capture:

@@ -288,6 +288,7 @@ class SessionMachine {
     MirrorReader shadow_reader(const std::shared_ptr<ShadowRead>& shadow);
     void compare_shadow(const std::shared_ptr<ShadowRead>& shadow);
     void skip_shadow(const std::string& reason);
+    void note_unshadowed(const Decision& decision);
 
     SessionPort& port_;
     const Config& config_;

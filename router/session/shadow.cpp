@@ -28,6 +28,15 @@ void SessionMachine::skip_shadow(const std::string& reason) {
     port_.counters().add_reason("shadow_skipped", reason);
 }
 
+// A read that does not qualify is counted with its reason: a gate must not pass on what was never
+// compared.
+void SessionMachine::note_unshadowed(const Decision& decision) {
+    if (shadow_ && shadows(phase_) && !decision.shadow_skip.empty() &&
+        decision.shadow_skip != "not_select") {
+        skip_shadow(decision.shadow_skip);
+    }
+}
+
 std::shared_ptr<SessionMachine::ShadowRead> SessionMachine::start_shadow(
     const ParsedQuery& query, const Statement& statement) {
     if (!shadows(phase_) || port_.random() >= shadow_share_) {

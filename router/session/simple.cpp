@@ -113,6 +113,7 @@ void SessionMachine::forward_query(const Decision& decision,
                     return;
                 }
             }
+            note_unshadowed(decision);
             if (!statement.temporary) {
                 send_primary(whole, Expect::query);
                 return;

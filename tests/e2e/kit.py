@@ -299,14 +299,14 @@ class Banyan:
     def feed_shadow_reads(self):
         """The gates of SWITCHOVER and COMPLETE want proof from reads; a test without readers gives them some."""
         shadow = self.admin.get("/shadow")
-        if shadow["matched"] >= shadow["minimum_samples"]:
+        if shadow["matched_in_phase"] >= shadow["minimum_samples"]:
             return
         table = self.source.sql("select n.nspname || '.' || quote_ident(c.relname) from pg_class c join pg_namespace n on n.oid = relnamespace "
                                 "where relkind = 'r' and nspname not like 'pg\\_%%' and nspname not in ('information_schema', 'banyan') "
                                 "order by 1 limit 1", self.database)[0][0]
         for _ in range(shadow["minimum_samples"] + 1):
             self.sql(f"select count(*) from {table}")
-        wait_until(lambda: self.admin.get("/shadow")["matched"] >= shadow["minimum_samples"], lambda: self.admin.get("/shadow"), 15 * SLOW)
+        wait_until(lambda: self.admin.get("/shadow")["matched_in_phase"] >= shadow["minimum_samples"], lambda: self.admin.get("/shadow"), 15 * SLOW)
 
     def compare(self, tables=None, settle=0.0):
         return comparison.compare(self.source.dsn(self.database), self.target.dsn(self.database), tables, settle)

@@ -63,8 +63,7 @@ TEST(Login, PasswordsAreSentAsTheServerAsksForThem) {
     EXPECT_EQ(cleartext.authenticate(3), State::working);
     EXPECT_EQ(cleartext.sent, "p\0\0\0\13secret\0"s);
 
-    // md5(md5("secret" "app") in hexadecimal, salt 01 02 03 04), computed with PostgreSQL's
-    // SELECT 'md5' || md5(convert_to(md5('secretapp'), 'UTF8') || '\x01020304'::bytea).
+    // "md5" + md5(md5("secretapp") in hexadecimal + the salt), computed with Python's hashlib.
     Client md5;
     EXPECT_EQ(md5.authenticate(5, "\1\2\3\4"s), State::working);
     EXPECT_EQ(md5.body(), "md5911f527656472583a006e7727877b33e\0"s);

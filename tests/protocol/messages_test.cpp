@@ -10,7 +10,7 @@
 namespace banyan::protocol {
 namespace {
 
-using namespace std::string_literals;
+using namespace std::literals;
 using Bytes = std::string;
 
 /// The body of the one message in `message`; checks type and length.
