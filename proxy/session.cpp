@@ -75,7 +75,7 @@ Session::~Session() {
 
 void Session::start() {
     loop_.counters().add(router::Counter::client_connections);
-    read_client();
+    event([this] { machine_.client_connected(); });
 }
 
 const router::Endpoint& Session::endpoint(router::Side side) const {

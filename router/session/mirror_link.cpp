@@ -99,7 +99,7 @@ void MirrorLink::on_group_message(char type, std::string_view body) {
         case 'C':
             if (group.kind == Kind::apply && group.answered < group.executes.size()) {
                 const auto write = group.executes[group.answered++];
-                if (write != not_a_delete && events_.zero_rows &&
+                if (write != not_a_delete && is_current(group) &&
                     protocol::rows_of_tag(body.substr(0, body.find('\0'))) == 0) {
                     events_.zero_rows(write);
                 }
@@ -136,7 +136,7 @@ std::optional<std::string> MirrorLink::finish_group() {
         case Kind::apply:
         case Kind::statement:
             if (group.error) {
-                fail(group.message);
+                fail(group);
             }
             break;
         case Kind::commit:
@@ -156,11 +156,11 @@ std::optional<std::string> MirrorLink::finish_group() {
     return std::nullopt;
 }
 
-void MirrorLink::fail(const std::string& why) {
+void MirrorLink::fail(const Group& group) {
     // The transaction the group belonged to may have been given up already.
-    if (in_transaction_ && !failed_) {
+    if (is_current(group) && !failed_) {
         failed_ = true;
-        events_.failed(why);
+        events_.failed(group.message);
     }
 }
 
@@ -169,6 +169,7 @@ void MirrorLink::send_query(Kind kind, std::string_view sql, std::string& out) {
     protocol::encode_query(out, sql);
     Group group;
     group.kind = kind;
+    group.transaction = transaction_;
     groups_.push_back(std::move(group));
 }
 
@@ -178,6 +179,7 @@ void MirrorLink::begin(const std::vector<std::string>& savepoints, std::string& 
         sql += "; SAVEPOINT " + quote_identifier(savepoint);
     }
     in_transaction_ = true;
+    ++transaction_;
     failed_ = false;
     send_query(Kind::begin, sql, out);
 }
@@ -185,6 +187,7 @@ void MirrorLink::begin(const std::vector<std::string>& savepoints, std::string& 
 MirrorLink::Group& MirrorLink::open_group() {
     if (!group_open_) {
         groups_.emplace_back();
+        groups_.back().transaction = transaction_;
         group_open_ = true;
     }
     return groups_.back();

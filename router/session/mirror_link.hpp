@@ -104,6 +104,7 @@ class MirrorLink {
         Kind kind = Kind::apply;
         bool error = false;
         std::uint64_t txn = 0;
+        std::uint64_t transaction = 0;      ///< which of this link's mirror transactions
         std::vector<std::size_t> executes;  ///< per Execute: the write index of a delete, or npos
         std::size_t answered = 0;
         std::vector<std::string> prepares;  ///< statement names, in order, not yet confirmed
@@ -119,7 +120,10 @@ class MirrorLink {
                  const std::vector<std::uint32_t>& types, Group& group, std::string& out);
     void on_group_message(char type, std::string_view body);
     std::optional<std::string> finish_group();
-    void fail(const std::string& why);
+    bool is_current(const Group& group) const {
+        return in_transaction_ && group.transaction == transaction_;
+    }
+    void fail(const Group& group);
 
     Events events_;
     State state_ = State::down;
@@ -131,6 +135,7 @@ class MirrorLink {
     std::uint32_t process_id_ = 0;
     std::uint32_t secret_key_ = 0;
     std::size_t shadows_ = 0;
+    std::uint64_t transaction_ = 0;
     bool group_open_ = false;
     bool in_transaction_ = false;
     bool failed_ = false;

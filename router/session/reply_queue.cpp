@@ -37,7 +37,7 @@ Expected ReplyQueue::pop() {
 
 void ReplyQueue::push(Expect kind, ReplyHandler handler) {
     if (copy_in_) {
-        if (kind == Expect::copy_end) {
+        if (kind == Expect::copy_end && !copy_end_sent_) {
             copy_end_sent_ = true;
             return;
         }

@@ -42,11 +42,13 @@ SessionMachine::SessionMachine(SessionPort& port, const Config& config, const Di
               }
           },
           [this](std::uint64_t txn, bool committed) { on_committed_on_mirror(txn, committed); },
-          [this](const std::string& why) { mirror_lost_in_transaction(why); }}) {
-    port_.set_deadline(Deadline::login, config_.limits.login_timeout);
-}
+          [this](const std::string& why) { mirror_lost_in_transaction(why); }}) {}
 
 SessionMachine::~SessionMachine() = default;
+
+void SessionMachine::client_connected() {
+    port_.set_deadline(Deadline::login, config_.limits.login_timeout);
+}
 
 const char* SessionMachine::state_name() const {
     if (stage_ != Stage::ready) {

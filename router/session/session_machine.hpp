@@ -38,6 +38,7 @@ class SessionMachine {
 
     // --- events ---
 
+    void client_connected();
     void client_bytes(std::string_view bytes);
     void client_closed();
     void server_connected(Side side);

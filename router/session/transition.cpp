@@ -10,9 +10,9 @@ namespace banyan::router {
 namespace {
 
 // Set by Banyan itself on a mirror connection (see mirror_setup_sql), or not settable at all.
-constexpr std::array<std::string_view, 5> protected_settings = {
+constexpr std::array<std::string_view, 6> protected_settings = {
     "session_replication_role", "lock_timeout", "statement_timeout",
-    "idle_in_transaction_session_timeout", "default_transaction_read_only"};
+    "idle_in_transaction_session_timeout", "default_transaction_read_only", "synchronous_commit"};
 
 bool is_protected(std::string_view name) {
     for (const auto setting : protected_settings) {

@@ -54,7 +54,7 @@ class Cluster:
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True)
         (self.directory / "pg_hba.conf").write_text(HBA)
-        settings = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "deadlock_timeout": "300ms", **settings}
+        settings = {"fsync": "off", "full_page_writes": "off", "deadlock_timeout": "300ms", **settings}
         self.port = int(self.script("start", *[f"{name}={value}" for name, value in settings.items()]).split()[-1])
         self.stopped = []
         self.sql(ROLES)
