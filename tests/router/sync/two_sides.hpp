@@ -1,5 +1,5 @@
 // A source and a target database, a ledger, the real repair worker, and a client that writes to
-// both sides as a session does (DESIGN.md section 5), for the tests of backfill and verification.
+// both sides as a session does (router/session/README.md), for the tests of backfill and verification.
 #pragma once
 
 #include <gtest/gtest.h>
