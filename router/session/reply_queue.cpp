@@ -45,6 +45,9 @@ void ReplyQueue::push(Expect kind, ReplyHandler handler) {
             return;  // swallowed by the server: CopyGetData ignores Flush and Sync
         }
     }
+    if (kind == Expect::copy_end && size_ == 0) {
+        return;  // nothing is under way that could still ask for copy data
+    }
     if (skipping_ && kind != Expect::sync) {
         if (handler) {
             handler->reply(0, {}, {});
@@ -99,7 +102,9 @@ ReplyQueue::Explained ReplyQueue::finish(bool matches) {
     if (!matches) {
         return {};
     }
-    return {Verdict::expected, std::move(pop().handler)};
+    Explained explained{Verdict::expected, std::move(pop().handler)};
+    skip_markers();
+    return explained;
 }
 
 ReplyQueue::Explained ReplyQueue::go_on(bool matches) {
@@ -113,7 +118,6 @@ ReplyQueue::Explained ReplyQueue::explain(char type) {
     if (type == 'N' || type == 'S' || type == 'A') {
         return {Verdict::asynchronous, nullptr};
     }
-    skip_markers();
     const bool running = front_is(Expect::execute) || front_is(Expect::query);
     switch (type) {
         case '1':

@@ -235,6 +235,7 @@ class SessionMachine {
     void count_route(const Decision& decision);
     bool mirror_usable();
     void begin_mirror();
+    void rollback_mirror();
     bool mirror_is_coming();
     void wait_mirror_login();
     void apply_row(Capture& capture, const protocol::SplitRow& row);
@@ -342,6 +343,7 @@ class SessionMachine {
     bool settings_stale_ = true;
     std::map<std::string, std::string> settings_;         ///< set by the session, on the primary
     std::map<std::string, std::string> mirror_settings_;  ///< as last applied to the mirror
+    std::map<std::string, std::string> settings_before_mirror_;  ///< its transaction began
     std::vector<std::string> search_path_;
     std::vector<std::string> temporary_tables_;
     std::string role_;

@@ -62,10 +62,29 @@ bool SessionMachine::mirror_usable() {
     return false;
 }
 
+// Row images carry text in the client's encoding: the mirror must read it in the same.
 void SessionMachine::begin_mirror() {
     if (!mirror_.in_transaction()) {
+        push_mirror_settings();
         mirror_.begin(txn_.savepoints, mirror_out());
+        settings_before_mirror_ = mirror_settings_;
+        return;
     }
+    const auto wanted = settings_.find("client_encoding");
+    const auto applied = mirror_settings_.find("client_encoding");
+    if (wanted != settings_.end() &&
+        (applied == mirror_settings_.end() || applied->second != wanted->second)) {
+        mirror_.statement("SET client_encoding = " + quote_literal(wanted->second), mirror_out());
+        mirror_settings_["client_encoding"] = wanted->second;
+    } else if (wanted == settings_.end() && applied != mirror_settings_.end()) {
+        mirror_.statement("RESET client_encoding", mirror_out());
+        mirror_settings_.erase("client_encoding");
+    }
+}
+
+void SessionMachine::rollback_mirror() {
+    mirror_.rollback(mirror_out());
+    mirror_settings_ = settings_before_mirror_;  // what was set inside is undone
 }
 
 bool SessionMachine::mirror_is_coming() {
@@ -443,7 +462,7 @@ void SessionMachine::commit_decided(bool committed) {
         port_.counters().add(Counter::mirror_commits);
     } else {
         if (mirror_.in_transaction()) {
-            mirror_.rollback(mirror_out());
+            rollback_mirror();
         }
         if (txn) {
             const bool unmirrored = txn_.mirror_lost && txn_.wrote_keys;
@@ -464,7 +483,7 @@ void SessionMachine::commit_decided(bool committed) {
 // The transaction is over without a commit having been sent: rolled back, or nothing was written.
 void SessionMachine::transaction_ended() {
     if (mirror_.in_transaction()) {
-        mirror_.rollback(mirror_out());
+        rollback_mirror();
     }
     reset_transaction(false);
 }

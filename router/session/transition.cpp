@@ -167,22 +167,19 @@ void SessionMachine::push_mirror_settings() {
     if (!mirror_.ready() || mirror_.in_transaction() || mirror_settings_ == settings_) {
         return;
     }
-    std::string sql;
+    // One by one: a setting that the mirror does not know must not keep the others away.
     for (const auto& [name, value] : mirror_settings_) {
         if (!settings_.contains(name) && !is_protected(name)) {
-            sql += "RESET " + quote_identifier(name) + "; ";
+            mirror_.query("RESET " + quote_identifier(name), mirror_out());
         }
     }
     for (const auto& [name, value] : settings_) {
         const auto applied = mirror_settings_.find(name);
         if (!is_protected(name) && (applied == mirror_settings_.end() || applied->second != value)) {
-            sql += set_config(name, value) + "; ";
+            mirror_.query(set_config(name, value), mirror_out());
         }
     }
     mirror_settings_ = settings_;
-    if (!sql.empty()) {
-        mirror_.query(sql, mirror_out());
-    }
 }
 
 // --- prepared statements ---

@@ -172,7 +172,8 @@ TEST(ReplyQueue, CopyInSwallowsASyncThatComesEarly) {
         {"two copies in one Query", ">Q G >c C#1 nocopy G copy >c C#1 Z#1 ."},
         {"two copies, the data of both sent ahead", ">Q G >c >c >S C#1 G C#1 Z#1 Z#4 ."},
         {"messages behind the copy stand", ">E >S >c >S >P >S G C#1 Z#4 1#5 Z#6 ."},
-        {"a marker that nothing needed", ">c >P >S 1#2 Z#3 ."},
+        {"CopyDone while nothing runs is ignored", ">c . >P >S 1#2 Z#3 ."},
+        {"CopyDone behind a copy that failed early", ">Q >c E#1 Z#1 . >P >c 1#3 ."},
         {"a copy within a copy", ">E G !G"},
     });
 }
