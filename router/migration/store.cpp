@@ -7,16 +7,15 @@ namespace banyan::router {
 namespace {
 
 constexpr const char* schema[] = {
-    "CREATE TABLE IF NOT EXISTS phase_history (id INTEGER PRIMARY KEY AUTOINCREMENT, at_unix_ms "
-    "INTEGER NOT NULL, "
-    "from_phase TEXT NOT NULL, phase TEXT NOT NULL, reason TEXT NOT NULL, transition TEXT NOT "
-    "NULL)",
-    "CREATE TABLE IF NOT EXISTS transitions (number INTEGER PRIMARY KEY, finished INTEGER NOT "
-    "NULL, "
-    "body TEXT NOT NULL)",
+    // In parentheses for clang, which takes a literal of several lines for a forgotten comma.
+    ("CREATE TABLE IF NOT EXISTS phase_history (id INTEGER PRIMARY KEY AUTOINCREMENT, "
+     "at_unix_ms INTEGER NOT NULL, from_phase TEXT NOT NULL, phase TEXT NOT NULL, "
+     "reason TEXT NOT NULL, transition TEXT NOT NULL)"),
+    ("CREATE TABLE IF NOT EXISTS transitions (number INTEGER PRIMARY KEY, "
+     "finished INTEGER NOT NULL, body TEXT NOT NULL)"),
     "CREATE TABLE IF NOT EXISTS control_settings (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS verification_results (table_id INTEGER PRIMARY KEY, body TEXT NOT "
-    "NULL)",
+    ("CREATE TABLE IF NOT EXISTS verification_results (table_id INTEGER PRIMARY KEY, "
+     "body TEXT NOT NULL)"),
 };
 
 boost::json::object parse_object(const std::string& text) {

@@ -438,8 +438,8 @@ ReplyHandler SessionMachine::before_rows(const std::shared_ptr<Capture>& capture
             if (!seen->insert(key.bytes).second) {
                 return;
             }
-            if (query.own_rows && !query.erases) {
-                return;
+            if (query.own_rows && (!query.erases || capture->plan->op == WriteOp::erase)) {
+                return;  // RETURNING shows them
             }
             txn_.writes.push_back({key, query.erases, !query.erases});
             if (query.erases && mirror_usable()) {

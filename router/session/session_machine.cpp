@@ -107,6 +107,7 @@ void SessionMachine::pump() {
         return;
     }
     pumping_ = true;
+    client_message_incomplete_ = false;
     while (stage_ != Stage::closed && stage_ != Stage::closing) {
         if (stage_ != Stage::ready) {
             const auto before = client_at_;
@@ -166,6 +167,7 @@ void SessionMachine::pump() {
         const std::size_t size = protocol::header_size + header->body_size;
         if (waiting.size() < size) {
             if (header->type != 'd') {
+                client_message_incomplete_ = true;
                 break;
             }
             // Copy data is passed on as it comes; nothing of it is ever looked at.
@@ -405,7 +407,13 @@ void SessionMachine::consume_server(Side side, std::string_view bytes) {
             return;
         }
     }
-    pending.assign(bytes);
+    if (joined.empty()) {
+        pending.assign(bytes);
+    } else {
+        // The rest of a large message that comes in pieces is kept, not copied each time.
+        joined.erase(0, joined.size() - bytes.size());
+        pending = std::move(joined);
+    }
     if (pending.empty()) {
         release(pending);
     }

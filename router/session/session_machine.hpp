@@ -61,7 +61,9 @@ class SessionMachine {
     // --- facts ---
 
     /// False: stop reading from the client (too much is waiting already).
-    bool wants_client_bytes() const { return client_in_.size() - client_at_ < (1U << 20U); }
+    bool wants_client_bytes() const {
+        return client_message_incomplete_ || client_in_.size() - client_at_ < (1U << 20U);
+    }
     bool held() const { return held_; }
     bool logged_in() const { return stage_ == Stage::ready; }
     bool closed() const { return stage_ == Stage::closed; }
@@ -306,6 +308,7 @@ class SessionMachine {
     // bytes
     std::string client_in_;
     std::size_t client_at_ = 0;
+    bool client_message_incomplete_ = false;  ///< the one at the front is not all there yet
     std::uint64_t client_stream_left_ = 0;  ///< rest of a client message that is passed through
     std::string server_in_[2];
     std::uint64_t server_stream_left_[2] = {0, 0};

@@ -143,6 +143,39 @@ def test_the_clients_session_settings_do_not_change_what_is_mirrored(mirrored):
     mirrored.settle_and_compare()
 
 
+def test_values_of_many_megabytes_pass_and_are_mirrored(mirrored):
+    big = "x\u00e9" * 3_000_000
+    with mirrored.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("insert into uniq (id, code) values (950, md5(%s))", (big,))
+        cursor.execute("insert into uuid_key (v) values (%s) returning length(v)", (big,))
+        assert cursor.fetchone() == (6_000_000,)
+        cursor.execute("select v from uuid_key")
+        assert cursor.fetchone() == (big,)
+    with mirrored.wire() as client:
+        client.send(parse("insert into uuid_key (v) values ($1)"), bind(["y" * 5_000_000]), execute(), SYNC)
+        client.reply().ok()
+    mirrored.settle_and_compare()
+
+
+@pytest.mark.short
+def test_text_in_another_client_encoding_is_the_same_text_on_both_sides(mirrored):
+    with mirrored.wire() as client:
+        client.query("insert into uniq (id, code) values (900, 'ascii')").ok()
+        client.query("set client_encoding = 'LATIN1'").ok()
+        client.send(b"Q" + (len(statement := "insert into uniq (id, code) values (901, 'caf\u00e9')".encode("latin-1") + b"\0") + 4).to_bytes(4, "big") + statement)
+        client.reply().ok()
+        client.query("begin").ok()
+        client.query("insert into uniq (id, code) values (902, U&'na\\00EFve')").ok()
+        client.query("set client_encoding = 'UTF8'").ok()
+        client.query("insert into uniq (id, code) values (903, U&'na\\00EFvet\\00E9')").ok()
+        client.query("commit").ok()
+        client.query("insert into uniq (id, code) values (904, U&'\\20AC')").ok()
+    assert mirrored.admin.dirty() == 0
+    expected = [("caf\u00e9",), ("na\u00efve",), ("na\u00efvet\u00e9",), ("\u20ac",)]
+    for side in (mirrored.source, mirrored.target):
+        assert side.sql("select code from uniq where id between 901 and 904 order by id", mirrored.database) == expected
+
+
 @pytest.mark.short
 def test_savepoints_and_rollbacks_leave_only_what_was_committed(mirrored):
     with mirrored.wire() as client:

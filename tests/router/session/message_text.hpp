@@ -167,7 +167,7 @@ Lines take_messages(std::string& bytes, Text text) {
     Lines lines;
     std::size_t at = 0;
     while (bytes.size() - at >= protocol::header_size) {
-        const std::size_t size = 1 + protocol::get_int32(bytes.data() + at + 1);
+        const auto size = std::size_t{1} + protocol::get_int32(bytes.data() + at + 1);
         if (bytes.size() - at < size) {
             break;
         }

@@ -137,7 +137,9 @@ inline Directive directive(std::uint64_t epoch, Phase phase, bool hold = false) 
 class Scene {
    public:
     explicit Scene(Phase phase, bool shadow = false) : Scene(with_shadow(phase, shadow)) {}
-    explicit Scene(const Directive& first) : machine(port, config, first) {}
+    explicit Scene(const Directive& first) : machine(port, config, first) {
+        machine.client_connected();
+    }
 
     FakeServer& server(Side side) { return side == Side::source ? source : target; }
 
@@ -239,11 +241,9 @@ class Scene {
         auto& to_client = machine.to_client();
         client_total_ += to_client;
         unread_ += to_client;
-        if (log_client_) {
-            std::string copy = to_client;
-            for (auto& line : take_messages(copy, backend_text)) {
-                events.push_back("client< " + line);
-            }
+        unlogged_ += to_client;
+        for (auto& line : take_messages(unlogged_, backend_text)) {
+            events.push_back("client< " + line);
         }
         to_client.clear();
         for (const Side side : {Side::source, Side::target}) {
@@ -280,7 +280,7 @@ class Scene {
 
     std::string unread_;
     std::string client_total_;
-    bool log_client_ = true;
+    std::string unlogged_;
 };
 
 }  // namespace banyan::test
