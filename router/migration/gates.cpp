@@ -323,7 +323,10 @@ std::vector<Gate> evaluate_gates(Phase from, Phase to, const Facts& facts) {
                     sequences_present(facts, Side::source),
                     bypassing_writers(facts)};
         case Phase::complete:
-            return {reachable(facts, Side::target), shadow_mismatches(facts)};
+            // The one step that cannot be taken back: the source must be a copy one could still
+            // have gone back to. Overridable, for a source that is gone already.
+            return {reachable(facts, Side::target), suspect_tables(facts), dirty_keys(facts),
+                    verified(facts), shadow_mismatches(facts)};
     }
     return {};
 }

@@ -90,8 +90,8 @@ std::vector<Control::Sample> Control::samples() {
         }
     }
     const RepairStatus repair = impl_->workers.repair_status();
-    out.counter("repaired_keys_total", {}, repair.repaired,
-                "Keys repaired since mirroring began or Banyan started.");
+    out.counter("repaired_keys_total", {}, core.ledger.stats().repaired_total,
+                "Keys repaired since Banyan started.");
     out.counter("repair_requeued_total", {}, repair.requeued,
                 "Repairs put off because the row was busy.");
     const BackfillProgress backfill = impl_->workers.backfill_progress();

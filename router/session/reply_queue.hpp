@@ -85,8 +85,8 @@ class ReplyQueue {
     std::size_t ready_pending() const { return ready_pending_; }
     /// An error in the extended protocol: the server ignores everything until Sync.
     bool skipping() const { return skipping_; }
-    /// The server reads copy data now.
-    bool copying_in() const { return copy_in_; }
+    /// The server reads copy data, and the end of it has not been sent: it swallows a Sync.
+    bool copying_in() const { return copy_in_ && !copy_end_sent_; }
     /// The kind at the front; only if !empty().
     Expect front_kind() const { return at(0).kind; }
 

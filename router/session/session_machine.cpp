@@ -160,6 +160,10 @@ void SessionMachine::pump() {
         if (commit_sent_ && !copy_data) {
             break;  // how the transaction ended must be known first
         }
+        if (wanted_.epoch != adopted_epoch_ && !unsynced_ && replies_.ready_pending() > 0 &&
+            !copy_data) {
+            break;  // this may be a boundary: a client that always sends ahead would hide it
+        }
         const bool runs = header->type == 'Q' || header->type == 'E' || header->type == 'F';
         if (mirrors(phase_) && runs && replies_.ready_pending() > 0) {
             break;  // so must whether a transaction is open, before anything is added to it
@@ -222,6 +226,8 @@ void SessionMachine::send_primary(std::string_view whole, Expect expect, ReplyHa
     primary_out().append(whole);
     switch (expect) {
         case Expect::sync:
+            unsynced_ = unsynced_ && replies_.copying_in();
+            break;
         case Expect::query:
         case Expect::function_call:
             unsynced_ = false;
@@ -383,7 +389,12 @@ void SessionMachine::consume_server(Side side, std::string_view bytes) {
         }
         const auto header = protocol::read_header(bytes.data(), std::uint64_t{1} << 30U);
         if (!header) {
-            violation("a message with an impossible length");
+            constexpr const char* what = "a message with an impossible length";
+            if (from_primary) {
+                violation(what);
+            } else {
+                on_mirror_lost(what, true);
+            }
             return;
         }
         const std::size_t size = protocol::header_size + header->body_size;
@@ -468,133 +479,6 @@ void SessionMachine::on_ready_for_query(char status) {
     }
 }
 
-void SessionMachine::violation(const std::string& what) {
-    port_.counters().add(Counter::protocol_violations);
-    port_.log(4, "protocol violation: " + what + " from the " + std::string(to_string(primary_)));
-    fail_session("08P01", "the database server sent " + what,
-                 "Banyan closed the session rather than guess. See its log.");
-}
-
-void SessionMachine::fail_session(std::string_view sqlstate, std::string_view message,
-                                  std::string_view hint) {
-    if (stage_ == Stage::closed || stage_ == Stage::closing) {
-        return;
-    }
-    protocol::encode_error(to_client_, "FATAL", sqlstate, message, hint);
-    end_session();
-}
-
-// The client or the primary is gone, or must go. What the mirror was already told to commit is
-// waited for; everything else is undone.
-void SessionMachine::end_session() {
-    if (stage_ == Stage::closed || stage_ == Stage::closing) {
-        return;
-    }
-    const bool had_primary = stage_ != Stage::startup && stage_ != Stage::held_login;
-    stage_ = Stage::closing;
-    steps_.clear();
-    if (commit_txn_) {
-        if (commit_sent_) {
-            std::vector<LimboBackend> backends;
-            backends.push_back({primary_, static_cast<std::int32_t>(primary_key_.first)});
-            port_.lose(*commit_txn_, std::move(backends));
-        } else {
-            port_.finish(*commit_txn_, CommitOutcome::rolled_back);
-        }
-        commit_txn_.reset();
-        commit_sent_ = false;
-    }
-    if (mirror_.in_transaction()) {
-        mirror_.rollback(mirror_out());
-    }
-    if (had_primary) {
-        if (!replies_.empty() && primary_key_.first != 0) {
-            port_.send_cancel(primary_, primary_key_.first, primary_key_.second);
-        }
-        protocol::encode_terminate(primary_out());
-        port_.close_server(primary_);
-    }
-    port_.close_client();
-    if (mirror_.state() != MirrorLink::State::down && !mirror_.drained()) {
-        port_.set_deadline(Deadline::mirror, mirror_timeout());
-    } else {
-        finish_session();
-    }
-}
-
-void SessionMachine::finish_session() {
-    if (stage_ == Stage::closed) {
-        return;
-    }
-    stage_ = Stage::closed;
-    if (mirror_.ready()) {
-        protocol::encode_terminate(mirror_out());
-    }
-    const auto backend_id = static_cast<std::int32_t>(mirror_.process_id());
-    for (const auto txn : mirror_.reset()) {
-        port_.lose(txn, {{other(primary_), backend_id}});
-    }
-    port_.close_server(other(primary_));
-    port_.session_over();
-}
-
-void SessionMachine::server_lost(Side side, const std::string& why) {
-    if (stage_ == Stage::closed) {
-        return;
-    }
-    if (side != primary_) {
-        on_mirror_lost(why, true);
-        return;
-    }
-    if (stage_ == Stage::closing) {
-        return;
-    }
-    if (stage_ == Stage::connecting) {
-        fail_session("08001", "could not connect to the " + std::string(to_string(side)) +
-                                  " database: " + why);
-    } else if (fatal_seen_ || commit_sent_) {
-        end_session();  // the server said why; or the commit's outcome is unknown: say nothing
-    } else {
-        fail_session("57P01", "the connection to the database server was lost: " + why);
-    }
-}
-
-void SessionMachine::deadline(Deadline kind) {
-    switch (kind) {
-        case Deadline::login:
-            if (stage_ != Stage::ready) {
-                fail_session("08006", "the login took too long");
-            }
-            break;
-        case Deadline::mirror:
-            if (stage_ == Stage::closing) {
-                finish_session();
-            } else if (!mirror_.drained()) {
-                port_.breaker().open();
-                on_mirror_lost("the mirror did not answer in time", true);
-            }
-            break;
-        case Deadline::mirror_login:
-            if (mirror_.state() == MirrorLink::State::connecting ||
-                mirror_.state() == MirrorLink::State::login) {
-                port_.breaker().open();
-                on_mirror_lost("the mirror's login took too long", true);
-            }
-            break;
-        case Deadline::shadow_yield:
-            if (mirror_.front_is_shadow()) {
-                port_.send_cancel(other(primary_), mirror_.process_id(), mirror_.secret_key());
-            }
-            break;
-        case Deadline::catalog:
-            catalog_deadline_passed_ = true;
-            break;
-        case Deadline::count_:
-            break;
-    }
-    pump();
-}
-
 void SessionMachine::directive(const Directive& directive) {
     wanted_ = directive;
     if (stage_ == Stage::startup || stage_ == Stage::held_login || stage_ == Stage::connecting ||
@@ -607,9 +491,5 @@ void SessionMachine::directive(const Directive& directive) {
 }
 
 void SessionMachine::poll() { pump(); }
-
-void SessionMachine::terminate() {
-    fail_session("57P01", "terminating connection due to administrator command");
-}
 
 }  // namespace banyan::router

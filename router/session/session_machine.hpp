@@ -170,18 +170,20 @@ class SessionMachine {
     void consume_server(Side side, std::string_view bytes);
     void on_ready_for_query(char status);
     void then(Step step) { steps_.push_back(std::move(step)); }
-    void fail_session(std::string_view sqlstate, std::string_view message,
-                      std::string_view hint = {});
-    void end_session();
-    void finish_session();
     void release_client_input();
     void send_primary(std::string_view whole, Expect expect, ReplyHandler handler = nullptr);
     void wait_primary();  ///< a step: everything sent to the primary was answered
-    void violation(const std::string& what);
     std::string& out(Side side) { return to_server_[static_cast<std::size_t>(side)]; }
     std::string& primary_out() { return out(primary_); }
     std::string& mirror_out() { return out(other(primary_)); }
     std::chrono::milliseconds mirror_timeout() const { return config_.mirror.commit_timeout; }
+
+    // --- ending.cpp ---
+    void violation(const std::string& what);
+    void fail_session(std::string_view sqlstate, std::string_view message,
+                      std::string_view hint = {});
+    void end_session();
+    void finish_session();
 
     // --- login.cpp ---
     void read_startup();

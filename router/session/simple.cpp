@@ -324,13 +324,17 @@ ReplyHandler SessionMachine::script_reply(const std::shared_ptr<Script>& script,
 }
 
 void SessionMachine::script_end(const std::shared_ptr<Script>& script) {
-    if (script->unnamed_left && !replies_.skipping()) {
-        std::string message;
-        protocol::encode_close(message, 'S', "");
-        send_primary(message, Expect::close, absorb());
-    }
+    // With the Sync, not before it: it needs no round trip of its own.
+    const auto close_unnamed = [this, script] {
+        if (script->unnamed_left && !replies_.skipping()) {
+            std::string message;
+            protocol::encode_close(message, 'S', "");
+            send_primary(message, Expect::close, absorb());
+        }
+    };
     if (script->failed || replies_.skipping() || in_block_) {
         // Not a commit: inside a block Sync ends nothing, and after an error it rolls back.
+        close_unnamed();
         std::string message;
         protocol::encode_sync(message);
         send_primary(message, Expect::sync,
@@ -343,7 +347,8 @@ void SessionMachine::script_end(const std::shared_ptr<Script>& script) {
                      }));
         return;
     }
-    commit_barrier([this] {
+    commit_barrier([this, close_unnamed] {
+        close_unnamed();
         std::string message;
         protocol::encode_sync(message);
         send_primary(message, Expect::sync, commit_on_ready());

@@ -5,6 +5,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -34,7 +35,8 @@ Result<void> LockFile::take(const std::filesystem::path& directory) {
     std::array<char, 65> text{};
     const ssize_t size = ::pread(fd_, text.data(), text.size(), 0);
     if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
-        const std::string pid(text.data(), std::strcspn(text.data(), " \n"));
+        std::string pid(text.data(), static_cast<std::size_t>(std::max<ssize_t>(size, 0)));
+        pid.resize(std::min(pid.find_first_of(std::string(" \n\0", 3)), pid.size()));
         return Error{"the state directory " + directory.string() +
                          " is in use by another banyan process (pid " + pid +
                          "); stop it first, or give this one a directory of its own",

@@ -8,6 +8,7 @@ namespace banyan::protocol {
 namespace {
 
 using namespace std::string_literals;
+using namespace std::string_view_literals;
 
 TEST(Wire, IntegersAreBigEndianWhateverTheSignBits) {
     struct Case {
@@ -35,7 +36,8 @@ TEST(Wire, IntegersAreBigEndianWhateverTheSignBits) {
 }
 
 TEST(Reader, ReadsFieldsInOrderAndKnowsWhenItIsDone) {
-    Reader reader("\7\0\1\0\0\0\2abc\0xy"s);
+    const std::string body = "\7\0\1\0\0\0\2abc\0xy"s;
+    Reader reader(body);
     EXPECT_EQ(reader.byte(), 7);
     EXPECT_EQ(reader.int16(), 1);
     EXPECT_EQ(reader.int32(), 2U);
@@ -79,13 +81,13 @@ TEST(Reader, AShortReadFailsForGood) {
 }
 
 TEST(Reader, OnlyMinusOneIsNull) {
-    Reader null("\xFF\xFF\xFF\xFF"s);
+    Reader null("\xFF\xFF\xFF\xFF"sv);
     EXPECT_EQ(null.value(), std::nullopt);
     EXPECT_TRUE(null.done());
-    Reader empty("\0\0\0\0"s);
+    Reader empty("\0\0\0\0"sv);
     EXPECT_EQ(empty.value(), "");
     EXPECT_TRUE(empty.done());
-    Reader one("\0\0\0\1x"s);
+    Reader one("\0\0\0\1x"sv);
     EXPECT_EQ(one.value(), "x");
     EXPECT_TRUE(one.done());
 }

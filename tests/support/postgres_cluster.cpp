@@ -45,9 +45,10 @@ std::string cluster_script(const std::vector<std::string>& arguments) {
 }  // namespace
 
 PostgresCluster::PostgresCluster(const std::vector<std::string>& settings, const std::string& hba) {
-    std::string name = "/tmp/banyan_pg_XXXXXX";
+    // Below $TMPDIR, where tests/run finds what a killed test program left running.
+    std::string name = (std::filesystem::temp_directory_path() / "banyan_pg_XXXXXX").string();
     if (::mkdtemp(name.data()) == nullptr) {
-        throw std::runtime_error("cannot create a directory in /tmp");
+        throw std::runtime_error("cannot create the directory " + name);
     }
     directory_ = name;
     if (!hba.empty()) {

@@ -1,7 +1,7 @@
 // A PostgreSQL server of the test's own, started by tests/support/cluster on a free port in a fresh
-// directory under /tmp, and stopped and deleted with the object. The superuser is "postgres" and
-// needs no password. Starting takes about two seconds: share one among a suite's cases
-// (SetUpTestSuite) and give each case its own database.
+// directory under $TMPDIR or /tmp, and stopped and deleted with the object. The superuser is
+// "postgres" and needs no password. Starting takes about two seconds: share one among a suite's
+// cases (SetUpTestSuite) and give each case its own database.
 #pragma once
 
 #include <cstdint>

@@ -13,7 +13,7 @@ namespace {
 class AuditTest : public ::testing::Test {
    protected:
     void SetUp() override {
-        db = std::move(*StateDb::open(directory.path(), StateDb::Durability::process));
+        db = *StateDb::open(directory.path(), StateDb::Durability::process);
     }
     AuditEntry entry(const std::string& action) {
         AuditEntry it;

@@ -34,7 +34,8 @@ class FakeFleet : public Fleet {
         Adoption it;
         it.sessions = 3;
         const Directive& newest = directives.back();
-        const bool stuck = newest.hold ? stuck_in_hold.load() : stuck_in.load() == newest.phase;
+        const bool stuck = newest.hold ? stuck_in_hold.load()
+                                       : stuck_in_dual_write && newest.phase == Phase::dual_write;
         it.adopted = stuck ? 2 : 3;
         it.without_mirror = newest.hold && !mirror_ready ? 1 : 0;
         return it;
@@ -62,7 +63,7 @@ class FakeFleet : public Fleet {
 
     std::atomic<bool> stuck_in_hold{false};
     std::atomic<bool> mirror_ready{true};
-    std::atomic<std::optional<Phase>> stuck_in{std::nullopt};
+    std::atomic<bool> stuck_in_dual_write{false};
     std::atomic<std::uint64_t> matched{0};
     std::vector<std::int32_t> ours;
     std::vector<Directive> directives;
@@ -100,7 +101,7 @@ class ControlTest : public ::testing::Test {
     }
     void TearDown() override { close(); }
     void open() {
-        db = std::move(*StateDb::open(directory.path(), StateDb::Durability::process));
+        db = *StateDb::open(directory.path(), StateDb::Durability::process);
         ledger = std::make_unique<Ledger>(*db);
         breaker = std::make_unique<Breaker>(3);
         fleet = std::make_unique<FakeFleet>();
@@ -259,7 +260,7 @@ TEST_F(ControlTest, ClosedGatesRejectAndSayWhy) {
 }
 
 TEST_F(ControlTest, ASessionThatDoesNotFollowTakesMirroringBack) {
-    fleet->stuck_in = Phase::dual_write;
+    fleet->stuck_in_dual_write = true;
     auto wanted = request(Phase::initial, Phase::dual_write);
     wanted.deadline = 2000ms;
     const object end = walk(wanted);

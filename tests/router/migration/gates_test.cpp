@@ -165,6 +165,8 @@ TEST(Gates, EachOneClosesForItsOwnReason) {
          "source_reachable", fail},
         {"rollback, sequence", s, r, [](Facts& f) { f.source.sequences->clear(); },
          "sequences_present", fail},
+        {"complete, suspect", s, c, [](Facts& f) { f.suspects = {"t"}; }, "suspect_tables", fail},
+        {"complete, dirty", s, c, [](Facts& f) { f.dirty = 1'000'000; }, "dirty_keys", fail},
         {"complete, target down", s, c, [](Facts& f) { f.target.reachable = false; },
          "target_reachable", fail},
     };

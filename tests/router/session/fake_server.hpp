@@ -69,6 +69,16 @@ class FakeServer {
     /// Reads nothing and answers nothing while set.
     bool hangs = false;
 
+    /// A new connection: nothing of the former one is left.
+    void connected() {
+        in_.clear();
+        sent_.clear();
+        kept_.clear();
+        statements_.clear();
+        portals_.clear();
+        status_ = 'I';
+        started_ = logged_in_ = ignoring_ = copy_in_ = false;
+    }
     void receive(std::string_view bytes) {
         in_.append(bytes);
         total_.append(bytes);
@@ -136,7 +146,9 @@ class FakeServer {
             const std::string message = in_.substr(0, size);
             in_.erase(0, size);
             const auto body = std::string_view(message).substr(protocol::header_size);
-            note(frontend_text(message[0], body));
+            if (!ignoring_ || message[0] == 'S') {
+                note(frontend_text(message[0], body));
+            }
             handle(message[0], body);
         }
     }
@@ -222,9 +234,11 @@ class FakeServer {
                 answer('2');
                 break;
             }
-            case 'D':
-                described(reader.byte() == 'S', std::string(reader.string()));
+            case 'D': {
+                const bool statement = reader.byte() == 'S';
+                described(statement, std::string(reader.string()));
                 break;
+            }
             case 'E': {
                 const std::string portal(reader.string());
                 executed(portal, reader.int32());

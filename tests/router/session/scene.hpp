@@ -255,6 +255,8 @@ class Scene {
         if (connects_answer && !port.connects.empty()) {
             const Side side = port.connects.front();
             port.connects.erase(port.connects.begin());
+            port.closed.erase(side);
+            server(side).connected();
             give([&] { machine.server_connected(side); });
             return true;
         }

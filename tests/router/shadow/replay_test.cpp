@@ -93,7 +93,7 @@ TEST(Printable, IsAlwaysUtf8AndBounded) {
 class StoreTest : public ::testing::Test {
    protected:
     void SetUp() override {
-        db = std::move(*StateDb::open(directory.path(), StateDb::Durability::process));
+        db = *StateDb::open(directory.path(), StateDb::Durability::process);
     }
     static ConfirmedDiscrepancy found(const std::string& fingerprint, std::int64_t at,
                                       const std::string& kind = "rows") {

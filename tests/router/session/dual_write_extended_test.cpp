@@ -1,0 +1,251 @@
+// DUAL_WRITE, the extended protocol: captured columns stay hidden, pipelines keep their order, and
+// every commit has a barrier of its own.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "scene.hpp"
+
+namespace banyan::test {
+namespace {
+
+using namespace std::literals;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+struct Extended : Scene {
+    Extended() : Scene(Phase::dual_write) {
+        source.on("INSERT INTO item", Reply({"id", "name", "odd"}, {{"7", "a", "b"}}));
+        source.on("RETURNING id, name", Reply({"id", "name", "id", "name", "odd"},
+                                              {{"1", "one", "1", "one", "x"},
+                                               {"2", "two", "2", "two", "y"},
+                                               {"3", "three", "3", "three", "z"}}));
+        source.on("SELECT id FROM item", Reply({"id"}, {{"1"}, {"2"}}));
+        log_in();
+    }
+};
+
+constexpr const char* insert = "INSERT INTO item VALUES ($1)";
+constexpr const char* returning = "INSERT INTO item VALUES ($1) RETURNING id, name";
+
+TEST(DualWriteExtended, OneInsertUpToSync) {
+    Extended scene;
+    scene.send(parse("", insert) + bind_portal("", "", {"7"}) + describe('P', "") + execute() +
+               sync());
+    EXPECT_THAT(scene.events,
+                ElementsAre("source< Parse INSERT INTO item VALUES ($1) ~",
+                            "source< Bind :(7)/1,1,1", "source< Describe P ", "source< Execute ",
+                            "source< Flush", "client< 1", "client< 2", "client< n",
+                            "client< C INSERT 0 1",
+                            "target< Query BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+                            "target< Parse banyan_upsert_100_1: <upsert item>",
+                            "target< Bind :banyan_upsert_100_1(7,a,b)", "target< Execute ",
+                            "target< Sync", "journal", "source< Sync", "client< Z I",
+                            "target< Query COMMIT", "finish 1 mirrored"));
+}
+
+TEST(DualWriteExtended, AFailedCommitAtSyncIsAnErrorAndUndoneOnTheMirror) {
+    Extended scene;
+    scene.source.commit_error = "23503";
+    EXPECT_THAT(scene.ask(run(insert, {"7"}) + sync()),
+                ElementsAre("1", "2", "C INSERT 0 1", "E 23503", "Z I"));
+    EXPECT_EQ(scene.target.log().back(), "Query ROLLBACK");
+    EXPECT_THAT(scene.events, Contains("finish 1 rolled_back"));
+}
+
+TEST(DualWriteExtended, DescribeShowsTheClientsColumnsOnly) {
+    Extended scene;
+    EXPECT_THAT(scene.ask(parse("s", returning) + describe('S', "s") + bind_portal("p", "s", {"1"}) +
+                          describe('P', "p") + execute("p") + sync()),
+                ElementsAre("1", "t", "T id,name", "2", "T id,name", "D 1,one", "D 2,two",
+                            "D 3,three", "C INSERT 0 3", "Z I"));
+    ASSERT_EQ(scene.port.intents.size(), 1U);
+    EXPECT_EQ(scene.port.intents[0].writes.size(), 3U);
+}
+
+TEST(DualWriteExtended, ResultFormatsAreTheClientsAndBehindThemOurs) {
+    struct Case {
+        const char* name;
+        std::vector<std::uint16_t> asked;
+        const char* sent;
+    };
+    const Case cases[] = {
+        {"none: text", {}, "Bind p:s(1)/0,0,1,1,1"},
+        {"one for all", {1}, "Bind p:s(1)/1,1,1,1,1"},
+        {"one each", {0, 1}, "Bind p:s(1)/0,1,1,1,1"},
+    };
+    for (const auto& each : cases) {
+        Extended scene;
+        scene.send(parse("s", returning) + bind_portal("p", "s", {"1"}, each.asked) +
+                   execute("p") + sync());
+        EXPECT_THAT(scene.source.log(), Contains(each.sent)) << each.name;
+    }
+}
+
+TEST(DualWriteExtended, PipelinedTransactionsHaveABarrierEach) {
+    Extended scene;
+    scene.journal_answers = false;
+    scene.send(run(insert, {"7"}) + sync() + run(insert, {"8"}) + sync());
+    EXPECT_EQ(scene.port.intents.size(), 1U);
+    scene.answer_journal(true);
+    // The second transaction stands written, but is not committed with the first one's journal.
+    EXPECT_EQ(scene.port.intents.size(), 2U);
+    const auto log = scene.source.log();
+    EXPECT_EQ(std::count(log.begin(), log.end(), "Sync"), 1);
+    EXPECT_EQ(log.back(), "Flush");
+    scene.answer_journal(true);
+    EXPECT_THAT(scene.source.log(), ElementsAre("Sync"));
+    EXPECT_THAT(scene.client(), ElementsAre("1", "2", "C INSERT 0 1", "Z I", "1", "2",
+                                            "C INSERT 0 1", "Z I"));
+    EXPECT_THAT(scene.port.finished,
+                ElementsAre(std::pair(1U, CommitOutcome::mirrored),
+                            std::pair(2U, CommitOutcome::mirrored)));
+}
+
+TEST(DualWriteExtended, ACommitInAPipelineIsHeldBackToo) {
+    Extended scene;
+    scene.journal_answers = false;
+    scene.send(run("BEGIN") + run(insert, {"7"}) + run("COMMIT") + run(insert, {"8"}) + sync());
+    auto log = scene.source.log();
+    EXPECT_EQ(log.back(), "Flush");
+    EXPECT_EQ(scene.port.intents.size(), 1U);
+    EXPECT_THAT(scene.client(),
+                ElementsAre("1", "2", "C BEGIN", "1", "2", "C INSERT 0 1", "1", "2"));
+    scene.answer_journal(true);
+    EXPECT_EQ(scene.port.intents.size(), 2U);  // the insert behind COMMIT is a new transaction
+    scene.answer_journal(true);
+    EXPECT_THAT(scene.client(), ElementsAre("C COMMIT", "1", "2", "C INSERT 0 1", "Z I"));
+}
+
+TEST(DualWriteExtended, AnErrorInAPipelineDropsTheRestAndItsMirror) {
+    Extended scene;
+    scene.source.on("UPDATE item", refusal("23514"));
+    EXPECT_THAT(scene.ask(run(insert, {"7"}) + run("UPDATE item SET name = 1") +
+                          run(insert, {"8"}) + sync()),
+                ElementsAre("1", "2", "C INSERT 0 1", "1", "2", "E 23514", "Z I"));
+    EXPECT_THAT(scene.port.intents, IsEmpty());
+    EXPECT_EQ(scene.target.log().back(), "Query ROLLBACK");
+    EXPECT_THAT(scene.ask(run(insert, {"7"}) + sync()),
+                ElementsAre("1", "2", "C INSERT 0 1", "Z I"));
+    EXPECT_THAT(scene.events, Contains("finish 1 mirrored"));
+}
+
+TEST(DualWriteExtended, ARefusedParseLeavesNoStatementOfThatName) {
+    Extended scene;
+    scene.source.on("INSERT INTO item VALUES ($1, 'x')", refusal("42601", 9, true));
+    EXPECT_THAT(scene.ask(parse("s", "INSERT INTO item VALUES ($1, 'x')") + sync()),
+                ElementsAre("E 42601 at 9", "Z I"));
+    EXPECT_THAT(scene.ask(bind_portal("", "s") + execute() + sync()),
+                ElementsAre("E 26000", "Z I"));
+    // A name in use: the statement that has it lives on.
+    scene.ask(parse("t", insert) + sync());
+    EXPECT_THAT(scene.ask(parse("t", "SELECT id FROM item") + sync()),
+                ElementsAre("E 42P05", "Z I"));
+    EXPECT_THAT(scene.ask(bind_portal("", "t", {"7"}) + execute() + sync()),
+                ElementsAre("2", "C INSERT 0 1", "Z I"));
+}
+
+TEST(DualWriteExtended, RowLimitsOfACapturedStatementAreServedFromWhatWasHeld) {
+    Extended scene;
+    EXPECT_THAT(scene.ask(parse("s", returning) + bind_portal("p", "s", {"1"}) + execute("p", 2) +
+                          flush()),
+                ElementsAre("1", "2", "D 1,one", "D 2,two", "s"));
+    // The statement ran to its end: all of its rows are known already.
+    EXPECT_THAT(scene.source.log(), Contains("Execute p"));
+    EXPECT_THAT(scene.ask(execute("p", 2) + flush()), ElementsAre("D 3,three", "C INSERT 0 1"));
+    EXPECT_THAT(scene.ask(execute("p", 2) + sync()), ElementsAre("C INSERT 0 0", "Z I"));
+    ASSERT_EQ(scene.port.intents.size(), 1U);
+    EXPECT_EQ(scene.port.intents[0].writes.size(), 3U);
+}
+
+TEST(DualWriteExtended, RowLimitsOfReadsAreTheServers) {
+    Extended scene;
+    EXPECT_THAT(scene.ask(parse("", "SELECT id FROM item") + bind_portal("p", "") +
+                          execute("p", 1) + execute("p") + sync()),
+                ElementsAre("1", "2", "D 1", "s", "D 2", "C SELECT 2", "Z I"));
+    EXPECT_THAT(scene.source.log(), Contains("Execute p/1"));
+}
+
+TEST(DualWriteExtended, AfterASimpleQueryTheUnnamedStatementIsGone) {
+    Extended scene;
+    scene.send(parse("", "SELECT id FROM item") + sync() + query(insert + ""s));
+    scene.client();
+    scene.send(query("INSERT INTO item VALUES (7)"));
+    scene.client();
+    EXPECT_THAT(scene.ask(bind_portal("", "") + execute() + sync()),
+                ElementsAre("E 26000", "Z I"));
+}
+
+TEST(DualWriteExtended, CopyInIsJournaledBeforeItsCommit) {
+    Extended scene;
+    scene.source.on("COPY item", copy_in());
+    scene.send(run("COPY item FROM STDIN") + sync());
+    EXPECT_THAT(scene.client(), ElementsAre("1", "2", "G"));
+    EXPECT_THAT(scene.port.intents, IsEmpty());
+    EXPECT_THAT(scene.ask(raw('d', "7\n") + raw('c') + sync()), ElementsAre("C COPY 1", "Z I"));
+    ASSERT_EQ(scene.port.intents.size(), 1U);
+    ASSERT_EQ(scene.port.intents[0].suspects.size(), 1U);
+    EXPECT_EQ(scene.port.intents[0].suspects[0].table, 100U);
+}
+
+TEST(DualWriteExtended, ASimpleCopyInIsJournaledBeforeItBegins) {
+    Extended scene;
+    scene.source.on("COPY item", copy_in());
+    scene.journal_answers = false;
+    scene.send(query("COPY item FROM STDIN"));
+    EXPECT_THAT(scene.source.log(), IsEmpty());
+    scene.answer_journal(true);
+    EXPECT_THAT(scene.client(), ElementsAre("G"));
+    EXPECT_THAT(scene.ask(raw('d', "7\n") + raw('c')), ElementsAre("C COPY 1", "Z I"));
+    EXPECT_THAT(scene.ask(query("SELECT id FROM item")),
+                ElementsAre("T id", "D 1", "D 2", "C SELECT 2", "Z I"));
+    EXPECT_EQ(scene.port.finished.size(), 1U);
+}
+
+TEST(DualWriteExtended, WhatAnOpaqueStatementChangedIsMeasuredInItsTransaction) {
+    Extended scene;
+    scene.source.on("pg_stat_xact_user_tables",
+                    Reply({"relid", "count"}, {{"clock", "1"}, {"101", "2"}}));
+    scene.send(run("SELECT user_volatile()") + sync());
+    // The baseline already showed two changes of that table: nothing new.
+    ASSERT_EQ(scene.port.intents.size(), 1U);
+    EXPECT_THAT(scene.port.intents[0].suspects, IsEmpty());
+    const auto log = scene.source.log();
+    EXPECT_EQ(std::count(log.begin(), log.end(), "Parse banyan_query: <changes>"), 2);
+    EXPECT_EQ(std::count(log.begin(), log.end(), "Sync"), 1);
+}
+
+TEST(DualWriteExtended, ClientSettingsAreReadAgainWhenTheyMayHaveChanged) {
+    Extended scene;
+    scene.send(query("SET search_path = public") + query("INSERT INTO item VALUES (7)"));
+    EXPECT_THAT(scene.source.log(), Contains("Parse banyan_query: <settings>"));
+    scene.send(query("INSERT INTO item VALUES (7)"));
+    EXPECT_THAT(scene.source.log(), Not(Contains("Parse banyan_query: <settings>")));
+}
+
+TEST(DualWriteExtended, DdlRunsOnBothSidesAndTheCatalogueIsWaitedFor) {
+    Extended scene;
+    EXPECT_THAT(scene.ask(query("CREATE TABLE made (id int)")), ElementsAre("C CREATE", "Z I"));
+    EXPECT_THAT(scene.target.log(), Contains("Query CREATE TABLE made (id int)"));
+    EXPECT_EQ(scene.port.reloads, 1);
+    EXPECT_THAT(scene.ask(query("SELECT id FROM item")), IsEmpty());
+    scene.port.current =
+        std::make_shared<const router::Catalog>(ScriptedPort::versioned(2));
+    scene.give([&] { scene.machine.poll(); });
+    scene.settle();
+    EXPECT_EQ(scene.client().back(), "Z I");
+    // A statement prepared before is rewritten anew: its columns may have changed.
+    Extended other;
+    other.send(parse("s", insert) + sync());
+    other.port.current = std::make_shared<const router::Catalog>(ScriptedPort::versioned(2));
+    other.forget();
+    EXPECT_THAT(other.ask(bind_portal("", "s", {"7"}) + execute() + sync()),
+                ElementsAre("2", "C INSERT 0 1", "Z I"));
+    const auto log = other.source.log();
+    EXPECT_EQ(log[0], "Close S s");
+    EXPECT_EQ(log[1], "Parse s: INSERT INTO item VALUES ($1) ~");
+}
+
+}  // namespace
+}  // namespace banyan::test
