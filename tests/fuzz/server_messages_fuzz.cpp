@@ -1,4 +1,5 @@
 // Messages a server sends, and a whole login: the server is input too. The first byte chooses.
+#include <algorithm>
 #include <cstdlib>
 #include <string>
 #include <vector>

@@ -8,8 +8,7 @@
 
 #include "tests/router/session/scene.hpp"
 
-using namespace banyan::test;
-
+namespace banyan::test {
 namespace {
 
 const std::vector<std::string>& requests() {
@@ -84,12 +83,12 @@ void act(Scene& scene, FuzzedDataProvider& input, std::uint64_t& epoch) {
             break;
         case 9:
             scene.port.current =
-                std::make_shared<const banyan::router::Catalog>(ScriptedPort::versioned(++epoch));
+                std::make_shared<const router::Catalog>(ScriptedPort::versioned(++epoch));
             scene.give([&] { scene.machine.poll(); });
             scene.settle();
             break;
         case 10:
-            scene.client_chunk = scene.server_chunk = input.ConsumeIntegralInRange(1, 64);
+            scene.client_chunk = scene.server_chunk = input.ConsumeIntegralInRange<std::size_t>(1, 64);
             break;
         default:
             scene.send(requests()[input.ConsumeIntegralInRange<std::size_t>(
@@ -103,10 +102,7 @@ void require(bool holds) {
     }
 }
 
-}  // namespace
-
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-    FuzzedDataProvider input(data, size);
+void run_session(FuzzedDataProvider& input) {
     std::uint64_t epoch = 1;
     Scene scene(static_cast<Phase>(input.ConsumeIntegralInRange(0, 4)), true);
     prepare(scene.source);
@@ -137,5 +133,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (const auto& [txn, count] : ends) {
         require(count == 1);
     }
+}
+
+}  // namespace
+}  // namespace banyan::test
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    FuzzedDataProvider input(data, size);
+    banyan::test::run_session(input);
     return 0;
 }
