@@ -495,7 +495,7 @@ ReplyHandler SessionMachine::row_stripper(std::shared_ptr<Capture> capture) {
 }
 
 void SessionMachine::on_sync(std::string_view whole) {
-    const bool may_commit = !in_block_ && !replies_.skipping() &&
+    const bool may_commit = !in_block_ && !replies_.skipping() && !replies_.copying_in() &&
                             (wrote_ || txn_.has_work() || txn_.measured || mirror_.in_transaction());
     if (!may_commit) {
         send_primary(whole, Expect::sync);

@@ -36,14 +36,15 @@ Expected ReplyQueue::pop() {
 }
 
 void ReplyQueue::push(Expect kind, ReplyHandler handler) {
-    if (copy_in_) {
-        if (kind == Expect::copy_end && !copy_end_sent_) {
-            copy_end_sent_ = true;
-            return;
-        }
-        if (kind == Expect::sync && !copy_end_sent_) {
+    if (copying_in()) {
+        if (kind == Expect::sync) {
             return;  // swallowed by the server: CopyGetData ignores Flush and Sync
         }
+        copy_end_sent_ = true;
+        if (kind != Expect::copy_end && handler) {
+            handler->reply(0, {}, {});  // CopyGetData reads it, fails the copy, and it is lost
+        }
+        return;
     }
     if (kind == Expect::copy_end && size_ == 0) {
         return;  // nothing is under way that could still ask for copy data
@@ -68,8 +69,9 @@ void ReplyQueue::skip_markers() {
     }
 }
 
-// The server entered copy-in mode while later messages are already under way: those up to the end
-// of the copy are swallowed.
+// The server entered copy-in mode while later messages are already under way: each Sync up to the
+// end of the copy is swallowed, and so is the message that ends it, be it CopyDone or one that does
+// not belong there (CopyGetData: "unexpected message type during COPY from stdin").
 void ReplyQueue::enter_copy_in() {
     copy_in_ = true;
     copy_end_sent_ = false;
@@ -77,10 +79,13 @@ void ReplyQueue::enter_copy_in() {
     kept.push_back(pop());
     while (size_ > 0) {
         Expected entry = pop();
-        if (!copy_end_sent_ && entry.kind == Expect::copy_end) {
-            copy_end_sent_ = true;
-        } else if (copy_end_sent_ || entry.kind != Expect::sync) {
+        if (copy_end_sent_) {
             kept.push_back(std::move(entry));
+        } else if (entry.kind != Expect::sync) {
+            copy_end_sent_ = true;
+            if (entry.handler) {
+                entry.handler->reply(0, {}, {});
+            }
         }
     }
     for (auto& entry : kept) {

@@ -87,7 +87,8 @@ void SessionMachine::client_bytes(std::string_view bytes) {
 
 void SessionMachine::client_closed() {
     client_gone_ = true;
-    if (!commit_sent_) {
+    // Without its data a COPY cannot end.
+    if (!commit_sent_ || replies_.copying_in()) {
         end_session();
     }
 }
@@ -121,7 +122,7 @@ void SessionMachine::pump() {
         if (!run_steps()) {
             break;
         }
-        if (client_gone_ && !commit_sent_) {
+        if (client_gone_ && (!commit_sent_ || replies_.copying_in())) {
             end_session();
             break;
         }
@@ -157,7 +158,14 @@ void SessionMachine::pump() {
         }
         const bool copy_data = header->type == 'd' || header->type == 'c' ||
                                header->type == 'f' || header->type == 'H';
-        if (commit_sent_ && !copy_data) {
+        const bool passes = copy_data || (replies_.copying_in() &&
+                                          (header->type == 'S' || header->type == 'X'));
+        if (mirrors(phase_) && replies_.copying_in() && !passes) {
+            port_.counters().add(Counter::protocol_violations);
+            fail_session("08P01", "unexpected message during COPY from stdin");
+            break;
+        }
+        if (commit_sent_ && !passes) {
             break;  // how the transaction ended must be known first
         }
         if (wanted_.epoch != adopted_epoch_ && !unsynced_ && replies_.ready_pending() > 0 &&

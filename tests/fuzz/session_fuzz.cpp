@@ -1,8 +1,10 @@
 // The session machine between a client, two fake servers, a clock and an operator, all of them
-// random. Whatever happens, nothing crashes, and once everybody is gone the session is over and each
-// of its journal entries has had exactly one end: finish() or lose().
+// random. Whatever happens, nothing crashes; as long as nobody talks nonsense the session comes to rest
+// once everybody answers again; and once everybody is gone it is over, and each of its journal entries
+// has had exactly one end: finish() or lose().
 #include <fuzzer/FuzzedDataProvider.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <map>
 
@@ -40,13 +42,15 @@ void prepare(FakeServer& server) {
     server.on("bad", refusal("42601", 8));
 }
 
-void act(Scene& scene, FuzzedDataProvider& input, std::uint64_t& epoch) {
+void act(Scene& scene, FuzzedDataProvider& input, std::uint64_t& epoch, bool& nonsense) {
     const Side side = input.ConsumeBool() ? Side::source : Side::target;
-    switch (input.ConsumeIntegralInRange(0, 15)) {
+    switch (input.ConsumeIntegralInRange(0, 40)) {
         case 0:
+            nonsense = true;
             scene.send(input.ConsumeRandomLengthString(20));
             break;
         case 1:
+            nonsense = true;
             scene.server_says(side, input.ConsumeRandomLengthString(20));
             break;
         case 2:
@@ -102,16 +106,45 @@ void require(bool holds) {
     }
 }
 
+/// Everybody answers again, and the client ends what it has begun.
+void come_to_rest(Scene& scene, std::uint64_t epoch) {
+    scene.server_chunk = scene.client_chunk = std::string::npos;
+    scene.journal_answers = true;
+    scene.resume(Side::source);
+    scene.resume(Side::target);
+    scene.port.current =
+        std::make_shared<const router::Catalog>(ScriptedPort::versioned(epoch + 1));
+    scene.direct(directive(epoch + 2, scene.machine.phase()));
+    scene.send(raw('c') + sync() + query("ROLLBACK"));
+    for (int round = 0; round < 3; ++round) {
+        for (int kind = 0; kind < static_cast<int>(Deadline::count_); ++kind) {
+            if (scene.port.deadlines.contains(static_cast<Deadline>(kind))) {
+                scene.deadline(static_cast<Deadline>(kind));
+            }
+        }
+    }
+    if (scene.machine.logged_in() && scene.machine.in_transaction()) {
+        for (const auto& event : scene.events) {
+            std::fprintf(stderr, "%s\n", event.c_str());
+        }
+        std::abort();
+    }
+}
+
 void run_session(FuzzedDataProvider& input) {
     std::uint64_t epoch = 1;
     Scene scene(static_cast<Phase>(input.ConsumeIntegralInRange(0, 4)), true);
     prepare(scene.source);
     prepare(scene.target);
-    if (input.ConsumeBool()) {
+    if (input.ConsumeIntegralInRange(0, 15) != 0) {
         scene.send(startup());
     }
+    bool nonsense = false;
     for (int i = 0; i < 60 && input.remaining_bytes() > 0; ++i) {
-        act(scene, input, epoch);
+        act(scene, input, epoch, nonsense);
+    }
+    if (!nonsense) {
+        come_to_rest(scene, epoch);
     }
     // Everybody goes.
     scene.close_client();

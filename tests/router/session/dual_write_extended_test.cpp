@@ -203,6 +203,47 @@ TEST(DualWriteExtended, ASimpleCopyInIsJournaledBeforeItBegins) {
     EXPECT_EQ(scene.port.finished.size(), 1U);
 }
 
+TEST(DualWriteExtended, ASyncInASimpleCopyIsSwallowedAndHoldsNothingUp) {
+    Extended scene;
+    scene.source.on("COPY item", copy_in());
+    EXPECT_THAT(scene.ask(query("COPY item FROM STDIN") + sync() + raw('d', "7\n") + raw('c')),
+                ElementsAre("G", "C COPY 1", "Z I"));
+    EXPECT_EQ(scene.port.finished.size(), 1U);
+}
+
+TEST(DualWriteExtended, AClientGoneInTheMiddleOfACopyLeavesNothingOpen) {
+    for (const bool politely : {true, false}) {
+        Extended scene;
+        scene.source.on("COPY item", copy_in());
+        scene.send(query("COPY item FROM STDIN") + raw('d', "7\n"));
+        if (politely) {
+            scene.send(raw('X'));
+        } else {
+            scene.close_client();
+        }
+        EXPECT_TRUE(scene.port.over);
+        EXPECT_TRUE(scene.port.closed.contains(Side::source));
+        EXPECT_THAT(scene.port.lost, ElementsAre("lose 1 source:11"));
+    }
+    Extended early;  // gone before the server asked for the data
+    early.source.on("COPY item", copy_in());
+    early.source.hangs = true;
+    early.send(query("COPY item FROM STDIN"));
+    early.close_client();
+    EXPECT_FALSE(early.port.over);
+    early.resume(Side::source);
+    EXPECT_TRUE(early.port.over);
+}
+
+TEST(DualWriteExtended, AMessageThatDoesNotBelongInACopyEndsTheSession) {
+    Extended scene;
+    scene.source.on("COPY item", copy_in());
+    scene.send(query("COPY item FROM STDIN"));
+    EXPECT_THAT(scene.ask(query("SELECT 1")), ElementsAre("G", "E 08P01"));
+    EXPECT_TRUE(scene.machine.closed());
+    EXPECT_THAT(scene.port.lost, ElementsAre("lose 1 source:11"));
+}
+
 TEST(DualWriteExtended, WhatAnOpaqueStatementChangedIsMeasuredInItsTransaction) {
     Extended scene;
     scene.source.on("pg_stat_xact_user_tables",

@@ -262,6 +262,10 @@ class FakeServer {
             case 'H':
                 flush();
                 break;
+            case 'F':
+                answer('V').int32(0xFFFFFFFFU);
+                ready();
+                break;
             default:
                 break;
         }
@@ -414,19 +418,19 @@ class FakeServer {
     }
 
     void copy(char type) {
-        if (type != 'c' && type != 'f') {
+        if (type == 'd' || type == 'S' || type == 'H') {
             return;  // data; Sync and Flush are swallowed
         }
         copy_in_ = false;
         if (type == 'c') {
             answer('C').string("COPY 1");
         } else {
-            fail("57014");
+            fail(type == 'f' ? "57014" : "08P01");
         }
         if (copy_is_simple_) {
             ready();
         } else {
-            ignoring_ = type == 'f';
+            ignoring_ = type != 'c';
         }
     }
 

@@ -175,6 +175,10 @@ TEST(ReplyQueue, CopyInSwallowsASyncThatComesEarly) {
         {"CopyDone while nothing runs is ignored", ">c . >P >S 1#2 Z#3 ."},
         {"CopyDone behind a copy that failed early", ">Q >c E#1 Z#1 . >P >c 1#3 ."},
         {"a copy within a copy", ">E G !G"},
+        // CopyGetData refuses any other message, and the message itself is lost.
+        {"a Query during the copy ends it", ">Q G >Q fell#2 E#1 Z#1 . >Q C#3 Z#3 ."},
+        {"a Parse during the copy ends it", ">E G >P fell#2 E#1 skip >S Z#3 ."},
+        {"a Parse already sent when it begins", ">E >S >P >B >S G fell#3 E#1 fell#4 Z#5 ."},
     });
 }
 

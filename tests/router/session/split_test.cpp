@@ -50,8 +50,6 @@ struct Outcome {
     Lines source;
     Lines target;
     Lines finished;
-
-    friend bool operator==(const Outcome&, const Outcome&) = default;
 };
 
 template <class Feed>

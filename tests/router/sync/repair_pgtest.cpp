@@ -2,7 +2,6 @@
 #include <gtest/gtest.h>
 
 #include <future>
-#include <random>
 #include <thread>
 
 #include "router/catalog/catalog_loader.hpp"
@@ -10,6 +9,7 @@
 #include "router/sync/recovery.hpp"
 #include "router/sync/repair.hpp"
 #include "tests/router/state/temp_directory.hpp"
+#include "tests/router/sync/dual_writer.hpp"
 #include "tests/support/postgres_cluster.hpp"
 
 namespace banyan::router {
@@ -513,117 +513,6 @@ TEST_F(RepairTest, RecoverySaysThatItsRoleMayNotSee) {
 
 // --- everything at once ---
 
-// A client that writes both sides as a session does: images applied on the mirror before COMMIT,
-// the journal before COMMIT, the mirror committed after; and now and then the mirror fails.
-class DualWriter {
-   public:
-    DualWriter(const test::PostgresCluster& source, const test::PostgresCluster& target,
-               Ledger& ledger, TableId table, unsigned seed)
-        : source_(source.connect()),
-          target_(target.connect()),
-          ledger_(ledger),
-          table_(table),
-          random_(seed) {
-        must(target_.exec("SET session_replication_role = replica; SET lock_timeout = '200ms'"));
-        must(source_.exec("SET lock_timeout = '2s'"));
-    }
-
-    void transaction() {
-        if (!source_.exec("BEGIN") || !target_.exec("BEGIN")) {
-            throw std::runtime_error("BEGIN");
-        }
-        CommitIntent intent;
-        bool mirror = pick(10) != 0;
-        const int statements = 1 + pick(2);
-        for (int i = 0; i < statements; ++i) {
-            const std::string id = std::to_string(1 + pick(5));
-            const std::string value = std::to_string(pick(1000000));
-            bool written = false;
-            bool removes = false;
-            bool dirty = false;
-            switch (pick(3)) {
-                case 0:
-                    written = run("INSERT INTO public.t VALUES (" + id + ", " + value +
-                                  ") ON CONFLICT (id) DO UPDATE SET a = excluded.a");
-                    break;
-                case 1:
-                    written = run("UPDATE public.t SET a = " + value + " WHERE id = " + id);
-                    break;
-                default:
-                    written = removes = run("DELETE FROM public.t WHERE id = " + id);
-                    break;
-            }
-            if (failed_) {
-                source_.rollback();
-                target_.rollback();
-                failed_ = false;
-                return;
-            }
-            if (!written) {
-                continue;
-            }
-            if (mirror) {
-                auto applied =
-                    target_.exec(removes ? "DELETE FROM public.t WHERE id = " + id
-                                         : "INSERT INTO public.t VALUES (" + id + ", " + value +
-                                               ") ON CONFLICT (id) DO UPDATE SET a = excluded.a");
-                mirror = applied.has_value();
-                dirty = mirror && removes && applied->affected() == 0;
-            }
-            RowKey row{table_, std::string("\0\0\0\4\0\0\0", 7)};
-            row.bytes.push_back(static_cast<char>(std::stoi(id)));
-            intent.writes.push_back({std::move(row), removes, dirty});
-        }
-        if (!mirror) {
-            target_.rollback();
-        }
-        auto answered = std::make_shared<std::promise<void>>();
-        const TxnId txn =
-            ledger_.begin_commit(std::move(intent), [answered](bool) { answered->set_value(); });
-        answered->get_future().wait();
-        if (pick(12) == 0) {
-            source_.rollback();
-            target_.rollback();
-            ledger_.finish(txn, CommitOutcome::rolled_back);
-            return;
-        }
-        must(source_.exec("COMMIT"));
-        if (pick(3) == 0) {
-            std::this_thread::sleep_for(std::chrono::milliseconds(pick(8)));
-        }
-        if (mirror && pick(10) == 0) {
-            target_.rollback();
-            mirror = false;
-        }
-        if (mirror) {
-            must(target_.exec("COMMIT"));
-        }
-        ledger_.finish(txn, mirror ? CommitOutcome::mirrored : CommitOutcome::not_mirrored);
-    }
-
-   private:
-    // Whether the statement wrote a row on the primary.
-    bool run(const std::string& sql) {
-        auto rows = source_.exec(sql);
-        failed_ = !rows;  // a lock timeout or a deadlock
-        return rows && rows->affected() > 0;
-    }
-    template <class T>
-    static void must(const Result<T>& result) {
-        if (!result) {
-            throw std::runtime_error(result.error().message);
-        }
-    }
-    int pick(int below) { return std::uniform_int_distribution<int>(0, below - 1)(random_); }
-
-    Connection source_;
-    Connection target_;
-    Ledger& ledger_;
-    TableId table_;
-    std::minstd_rand random_;
-    bool failed_ = false;
-};
-
 TEST_F(RepairTest, BothSidesAreEqualAfterWritersAndRepairRanAtOnce) {
     both("CREATE TABLE t (id int PRIMARY KEY, a int)");
     source_->run("INSERT INTO t VALUES (1, 1), (2, 2)");
@@ -634,7 +523,8 @@ TEST_F(RepairTest, BothSidesAreEqualAfterWritersAndRepairRanAtOnce) {
         std::vector<std::future<void>> writers;
         for (unsigned writer = 0; writer < 5; ++writer) {
             writers.push_back(std::async(std::launch::async, [&, writer] {
-                DualWriter client(*source_, *target_, *ledger_, table("t"), round * 100 + writer);
+                test::DualWriter client(*source_, *target_, *ledger_, table("t"),
+                                        round * 100 + writer);
                 for (int i = 0; i < 80; ++i) {
                     client.transaction();
                 }
