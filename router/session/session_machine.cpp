@@ -169,7 +169,7 @@ void SessionMachine::pump() {
             break;  // how the transaction ended must be known first
         }
         if (wanted_.epoch != adopted_epoch_ && !unsynced_ && replies_.ready_pending() > 0 &&
-            !copy_data) {
+            !copy_data && !replies_.copying_in()) {
             break;  // this may be a boundary: a client that always sends ahead would hide it
         }
         const bool runs = header->type == 'Q' || header->type == 'E' || header->type == 'F';

@@ -116,7 +116,7 @@ void come_to_rest(Scene& scene, std::uint64_t epoch) {
         std::make_shared<const router::Catalog>(ScriptedPort::versioned(epoch + 1));
     scene.direct(directive(epoch + 2, scene.machine.phase()));
     scene.send(raw('c') + sync() + query("ROLLBACK"));
-    for (int round = 0; round < 3; ++round) {
+    for (int round = 0; round < 100; ++round) {
         for (int kind = 0; kind < static_cast<int>(Deadline::count_); ++kind) {
             if (scene.port.deadlines.contains(static_cast<Deadline>(kind))) {
                 scene.deadline(static_cast<Deadline>(kind));

@@ -210,6 +210,15 @@ TEST(SessionRelay, AHoldWaitsForTheBoundaryAndTheClientWaitsWithIt) {
     EXPECT_THAT(relay.source.log(), ElementsAre("Query SELECT a FROM t", "Query SELECT a FROM t"));
 }
 
+TEST(SessionRelay, ADirectiveDoesNotStopASyncInsideACopy) {
+    Relay relay;
+    relay.send(query("COPY t FROM STDIN"));
+    relay.direct(directive(1, Phase::initial, true));
+    relay.client();
+    EXPECT_THAT(relay.ask(sync() + raw('d', "1\n") + raw('c')), ElementsAre("C COPY 1", "Z I"));
+    EXPECT_TRUE(relay.machine.held());
+}
+
 TEST(SessionRelay, TerminateAndTheOperator) {
     Relay relay;
     relay.send(raw('X'));
