@@ -283,7 +283,13 @@ void MirrorLink::shadow_execute(const std::string& name, std::string_view sql,
     group.reader = std::move(reader);
     ++shadows_;
     std::string& to = shadow_out(out);
-    prepare(name, std::string(sql), parameter_types, group, to);
+    if (name.empty()) {
+        // The unnamed statement: replaced by each Parse, so nothing piles up on the mirror.
+        protocol::encode_parse(to, name, sql, parameter_types);
+        group.prepares.push_back(name);
+    } else {
+        prepare(name, std::string(sql), parameter_types, group, to);
+    }
     protocol::Bind mirrored = bind;
     mirrored.portal = "";
     mirrored.statement = name;

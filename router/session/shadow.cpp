@@ -82,7 +82,9 @@ void SessionMachine::shadow_extended(const std::shared_ptr<ShadowRead>& shadow, 
     if (!bind) {
         return;
     }
-    if (prepared.shadow_name.empty()) {
+    const auto unnamed = statements_.find("");
+    const bool named = unnamed == statements_.end() || unnamed->second.get() != &prepared;
+    if (named && prepared.shadow_name.empty()) {
         prepared.shadow_name = "banyan_read_" + std::to_string(++shadow_names_);
     }
     auto& pending = shadow->pending;
