@@ -9,7 +9,7 @@
 #include "router/sync/recovery.hpp"
 #include "router/sync/repair.hpp"
 #include "tests/router/state/temp_directory.hpp"
-#include "tests/router/sync/dual_writer.hpp"
+#include "tests/router/sync/random_writer.hpp"
 #include "tests/support/postgres_cluster.hpp"
 
 namespace banyan::router {
@@ -523,7 +523,7 @@ TEST_F(RepairTest, BothSidesAreEqualAfterWritersAndRepairRanAtOnce) {
         std::vector<std::future<void>> writers;
         for (unsigned writer = 0; writer < 5; ++writer) {
             writers.push_back(std::async(std::launch::async, [&, writer] {
-                test::DualWriter client(*source_, *target_, *ledger_, table("t"),
+                test::RandomWriter client(*source_, *target_, *ledger_, table("t"),
                                         round * 100 + writer);
                 for (int i = 0; i < 80; ++i) {
                     client.transaction();

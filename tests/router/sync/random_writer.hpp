@@ -16,9 +16,9 @@ namespace banyan::test {
 
 /// A client that writes both sides as a session does: images applied on the mirror before COMMIT,
 /// the journal before COMMIT, the mirror committed after; and now and then the mirror fails.
-class DualWriter {
+class RandomWriter {
    public:
-    DualWriter(const PostgresCluster& source, const PostgresCluster& target, router::Ledger& ledger,
+    RandomWriter(const PostgresCluster& source, const PostgresCluster& target, router::Ledger& ledger,
                router::TableId table, unsigned seed)
         : source_(source.connect()),
           target_(target.connect()),
