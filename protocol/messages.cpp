@@ -56,6 +56,11 @@ void encode_startup(std::string& out, const Startup& startup) {
     out.append(body);
 }
 
+void encode_ssl_request(std::string& out) {
+    put_int32(out, 8);
+    put_int32(out, ssl_request_code);
+}
+
 void encode_cancel_request(std::string& out, std::uint32_t process_id, std::uint32_t secret_key) {
     put_int32(out, 16);
     put_int32(out, cancel_request_code);

@@ -34,6 +34,7 @@ struct Startup {
 /// with a zero byte that is exactly the last byte.
 std::optional<Startup> decode_startup(std::uint32_t version, std::string_view body);
 void encode_startup(std::string& out, const Startup& startup);
+void encode_ssl_request(std::string& out);
 void encode_cancel_request(std::string& out, std::uint32_t process_id, std::uint32_t secret_key);
 
 // --- client messages ---

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "proxy/tls.hpp"
 #include "router/config/config.hpp"
 #include "router/migration/breaker.hpp"
 #include "router/shadow/discrepancy.hpp"
@@ -38,6 +39,7 @@ struct Context {
     const router::Config& config;
     router::Ledger& ledger;
     router::Breaker& breaker;
+    Tls& tls;
     CancelRegistry cancels{};
     /// Longest time a client's message waited in a hold, in microseconds.
     std::atomic<std::int64_t> longest_hold_us{0};

@@ -10,6 +10,7 @@
 #include "admin/control_adapter.hpp"
 #include "admin/server.hpp"
 #include "proxy/proxy.hpp"
+#include "proxy/tls.hpp"
 #include "router/config/config.hpp"
 #include "router/migration/control.hpp"
 
@@ -34,7 +35,7 @@ int fail(const std::string& message) {
     return 1;
 }
 
-int run(const router::Config& config) {
+int run(const router::Config& config, proxy::Tls& tls) {
     // Blocked here, so in every thread: one place waits for them.
     sigset_t signals;
     sigemptyset(&signals);
@@ -44,10 +45,10 @@ int run(const router::Config& config) {
     pthread_sigmask(SIG_BLOCK, &signals, nullptr);
     signal(SIGPIPE, SIG_IGN);
 
-    auto opened = router::StateDb::open(config.state_directory,
-                                        config.durability == "power"
-                                            ? router::StateDb::Durability::power
-                                            : router::StateDb::Durability::process);
+    auto opened =
+        router::StateDb::open(config.state_directory, config.durability == "power"
+                                                          ? router::StateDb::Durability::power
+                                                          : router::StateDb::Durability::process);
     if (!opened) {
         return fail(opened.error().message);
     }
@@ -55,7 +56,7 @@ int run(const router::Config& config) {
     router::Ledger ledger(db);
     router::Breaker breaker(config.mirror.failures_to_open);
     router::Control control(config, db, ledger, breaker);
-    proxy::Context context{config, ledger, breaker};
+    proxy::Context context{config, ledger, breaker, tls};
     context.report_discrepancy = [&control](router::PendingDiscrepancy pending) {
         control.report_discrepancy(std::move(pending));
     };
@@ -86,7 +87,12 @@ int run(const router::Config& config) {
         if (signal_number != SIGHUP) {
             break;
         }
-        spdlog::warn("SIGHUP: nothing can be reloaded yet; restart to apply a new configuration");
+        if (const auto reloaded = tls.reload(); reloaded) {
+            spdlog::info("SIGHUP: certificates and keys were read again");
+        } else {
+            spdlog::error("SIGHUP: certificates and keys stay as they were: {}",
+                          reloaded.error().message);
+        }
     }
     spdlog::info("shutting down");
     (*server)->stop();
@@ -111,10 +117,14 @@ int main(int argc, char** argv) {
     if (!config) {
         return fail(config.error().message);
     }
+    const auto tls = banyan::proxy::Tls::load(*config);
+    if (!tls) {
+        return fail(file + ": " + tls.error().message);
+    }
     if (check) {
         std::cout << file << ": ok\n";
         return 0;
     }
     set_up_log(*config);
-    return run(*config);
+    return run(*config, **tls);
 }

@@ -1,9 +1,10 @@
 #include "proxy/proxy.hpp"
 
 #include <spdlog/spdlog.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
 #include <future>
 #include <thread>
 
@@ -14,18 +15,15 @@
 namespace banyan::proxy {
 namespace {
 
-using boost::asio::ip::tcp;
-
 // A client over the limit is told so in the protocol, without waiting for its startup message:
 // libpq and every driver show an ErrorResponse at that point.
-void refuse(tcp::socket socket) {
+void refuse(int handle) {
     std::string message;
     protocol::encode_error(message, "FATAL", "53300", "sorry, too many clients already",
                            "Raise [limits] max_clients in Banyan's configuration.");
-    boost::system::error_code ignored;
-    socket.non_blocking(true, ignored);
-    ::send(socket.native_handle(), message.data(), message.size(), MSG_NOSIGNAL);
-    socket.shutdown(tcp::socket::shutdown_send, ignored);
+    ::send(handle, message.data(), message.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    ::shutdown(handle, SHUT_WR);
+    ::close(handle);
 }
 
 }  // namespace
@@ -56,80 +54,38 @@ void Proxy::start() {
 }
 
 Result<void> Proxy::listen() {
-    const auto& listen = context_.config.listen;
-    boost::system::error_code error;
-    const auto address = boost::asio::ip::make_address(listen.host, error);
-    if (error) {
-        return Error{"[listen] host: \"" + listen.host + "\" is not an IP address", ""};
+    auto& first = *loops_.front();
+    listener_ =
+        std::make_unique<Listener>(first.io(), context_.config.listen,
+                                   [this](Accepted accepted) { on_client(std::move(accepted)); });
+    if (auto opened = listener_->open(); !opened) {
+        return opened;
     }
-    acceptor_ = std::make_unique<tcp::acceptor>(loops_.front()->io());
-    const tcp::endpoint endpoint(address, listen.port);
-    acceptor_->open(endpoint.protocol(), error);
-    if (!error) {
-        acceptor_->set_option(tcp::acceptor::reuse_address(true), error);
-        acceptor_->bind(endpoint, error);
-    }
-    if (!error) {
-        acceptor_->listen(4096, error);
-    }
-    if (error) {
-        return Error{"cannot listen on " + listen.host + ":" + std::to_string(listen.port) + ": " +
-                         error.message(),
-                     ""};
-    }
-    port_ = acceptor_->local_endpoint().port();
-    loops_.front()->post([this] { accept(); });
-    if (!listen.port_file.empty()) {
-        std::ofstream(listen.port_file) << port_ << '\n';
-    }
+    first.post([this] { listener_->accept(); });
     return {};
 }
 
-void Proxy::accept() {
-    acceptor_->async_accept([this](const boost::system::error_code& error, tcp::socket socket) {
-        if (error == boost::asio::error::operation_aborted) {
-            return;
-        }
-        if (!error) {
-            on_client(std::move(socket));
-        } else {
-            // Out of file descriptors, most likely: the listener stays, the log says why.
-            spdlog::error("cannot accept a client: {}", error.message());
-            std::this_thread::sleep_for(std::chrono::milliseconds(10));
-        }
-        accept();
-    });
-}
-
 // Runs on the first loop; the session then lives on the loop it is given to.
-void Proxy::on_client(tcp::socket socket) {
-    boost::system::error_code error;
-    const auto remote = socket.remote_endpoint(error);
-    if (error) {
-        return;
-    }
+void Proxy::on_client(Accepted accepted) {
     {
         const std::lock_guard lock(mutex_);
         std::erase_if(registry_, [](const auto& session) { return session.expired(); });
         if (registry_.size() >= context_.config.limits.max_clients) {
             loops_.front()->counters().add(router::Counter::client_connections_refused);
-            refuse(std::move(socket));
+            refuse(accepted.handle);
             return;
         }
     }
     auto& loop = *loops_[next_loop_++ % loops_.size()];
-    const auto name = remote.address().to_string() + ":" + std::to_string(remote.port());
-    const auto protocol = remote.protocol();
-    const int handle = socket.release(error);
-    loop.post([this, &loop, handle, protocol, name, id = ++next_id_] {
+    loop.post([this, &loop, accepted = std::move(accepted), id = ++next_id_] {
         Socket client(loop.io());
         boost::system::error_code failed;
-        client.assign(boost::asio::generic::stream_protocol(protocol), handle, failed);
+        client.assign(accepted.protocol, accepted.handle, failed);
         if (failed) {
-            ::close(handle);
+            ::close(accepted.handle);
             return;
         }
-        auto session = std::make_shared<Session>(context_, loop, std::move(client), name, id);
+        auto session = std::make_shared<Session>(context_, loop, std::move(client), accepted, id);
         loop.sessions.insert(session);
         {
             const std::lock_guard lock(mutex_);
@@ -140,10 +96,7 @@ void Proxy::on_client(tcp::socket socket) {
 }
 
 void Proxy::stop(std::chrono::milliseconds grace) {
-    loops_.front()->post([this] {
-        boost::system::error_code ignored;
-        acceptor_->close(ignored);
-    });
+    loops_.front()->post([this] { listener_->close(); });
     const auto end = std::chrono::steady_clock::now() + grace;
     while (true) {
         const bool late = std::chrono::steady_clock::now() >= end;
@@ -265,7 +218,9 @@ std::chrono::microseconds Proxy::longest_hold() {
     return std::chrono::microseconds(context_.longest_hold_us.load());
 }
 
-void Proxy::reset_longest_hold() { context_.longest_hold_us.store(0); }
+void Proxy::reset_longest_hold() {
+    context_.longest_hold_us.store(0);
+}
 
 std::vector<std::int32_t> Proxy::backends(router::Side side) {
     std::vector<std::int32_t> ids;

@@ -1,8 +1,7 @@
-// The data plane: the client listener, the event loops and their sessions; the control plane sees it
-// as a Fleet.
+// The data plane: the client listener, the event loops and their sessions; the control plane sees
+// it as a Fleet.
 #pragma once
 
-#include <boost/asio/ip/tcp.hpp>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -10,6 +9,7 @@
 
 #include "proxy/context.hpp"
 #include "proxy/event_loop.hpp"
+#include "proxy/listener.hpp"
 #include "router/metrics/counter_source.hpp"
 #include "router/migration/fleet.hpp"
 #include "router/model/result.hpp"
@@ -26,7 +26,7 @@ class Proxy : public router::Fleet, public router::CounterSource {
     void start();
     /// Binds the listener and lets clients in.
     Result<void> listen();
-    std::uint16_t port() const { return port_; }
+    std::uint16_t port() const { return listener_->port(); }
     /// Stops accepting and ends the sessions: idle ones at once, the others when their transaction
     /// is over or `grace` has passed.
     void stop(std::chrono::milliseconds grace);
@@ -45,14 +45,12 @@ class Proxy : public router::Fleet, public router::CounterSource {
     std::vector<const router::Counters*> counters() override;
 
    private:
-    void accept();
-    void on_client(boost::asio::ip::tcp::socket socket);
+    void on_client(Accepted accepted);
     std::vector<std::shared_ptr<Session>> live_sessions();
 
     Context& context_;
     std::vector<std::unique_ptr<EventLoop>> loops_;
-    std::unique_ptr<boost::asio::ip::tcp::acceptor> acceptor_;
-    std::uint16_t port_ = 0;
+    std::unique_ptr<Listener> listener_;
     std::size_t next_loop_ = 0;
     std::uint64_t next_id_ = 0;
 

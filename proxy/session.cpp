@@ -1,16 +1,11 @@
 #include "proxy/session.hpp"
 
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <openssl/rand.h>
 #include <spdlog/spdlog.h>
-#include <sys/socket.h>
 
 #include <boost/asio/error.hpp>
-#include <boost/asio/local/stream_protocol.hpp>
-#include <cstring>
 
-#include "proxy/resolve.hpp"
+#include "protocol/messages.hpp"
 
 namespace banyan::proxy {
 namespace {
@@ -21,15 +16,6 @@ constexpr std::size_t keep_capacity = 16384;
 
 std::int64_t unix_ms(std::chrono::system_clock::time_point time) {
     return std::chrono::duration_cast<std::chrono::milliseconds>(time.time_since_epoch()).count();
-}
-
-void tune(Socket& socket) {
-    const int on = 1;
-    // Fails on Unix sockets, where there is nothing to tune.
-    ::setsockopt(socket.native_handle(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    ::setsockopt(socket.native_handle(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-    boost::system::error_code ignored;
-    socket.non_blocking(true, ignored);
 }
 
 }  // namespace
@@ -50,20 +36,25 @@ CancelRegistry::Target CancelRegistry::find(std::uint32_t process_id, std::uint3
     return found == targets_.end() ? Target{} : found->second;
 }
 
-Session::Session(Context& context, EventLoop& loop, Socket client, std::string client_name,
+Session::Session(Context& context, EventLoop& loop, Socket client, const Accepted& accepted,
                  std::uint64_t id)
     : context_(context),
       loop_(loop),
       id_(id),
-      client_name_(std::move(client_name)),
+      client_name_(accepted.peer),
+      local_(accepted.local),
+      entry_(local_                                 ? Entry::open
+             : context.config.listen.proxy_protocol ? Entry::proxy_header
+             : context.config.listen.tls()          ? Entry::first_byte
+                                                    : Entry::open),
       connected_at_(std::chrono::system_clock::now()),
       client_(loop),
       source_(loop),
       target_(loop),
       machine_(*this, context.config, loop.directive) {
-    client_.socket = std::move(client);
+    client_.channel.socket() = std::move(client);
+    client_.channel.tune(context.config.tcp);
     client_.connected = true;
-    tune(client_.socket);
     adopted_epoch_.store(machine_.adopted_epoch());
 }
 
@@ -75,11 +66,7 @@ Session::~Session() {
 
 void Session::start() {
     loop_.counters().add(router::Counter::client_connections);
-    event([this] { machine_.client_connected(); });
-}
-
-const router::Endpoint& Session::endpoint(router::Side side) const {
-    return side == router::Side::source ? context_.config.source : context_.config.target;
+    event([this] { machine_.client_connected(local_); });
 }
 
 // Runs a machine event, then performs what came of it.
@@ -119,13 +106,18 @@ void Session::after_event() {
             }
         }
     }
-    if (client_.connected && !flush(client_, machine_.to_client())) {
+    const bool shaking = entry_ == Entry::tls;  // nothing else may be written then
+    if (client_.connected && !shaking && !flush(client_, machine_.to_client())) {
         close_now(client_);
         event([this] { machine_.client_closed(); });
         return;
     }
-    if (client_closing_ && client_.connected && machine_.to_client().empty()) {
+    if (client_closing_ && client_.connected && (shaking || machine_.to_client().empty())) {
         close_now(client_);
+    }
+    if (entry_ == Entry::tls_wanted && client_.connected && machine_.to_client().empty()) {
+        entry_ = Entry::tls;
+        client_.channel.start_tls(context_.tls.accept());
     }
     publish_facts();
     if (machine_.closed() && !client_.connected) {
@@ -172,62 +164,84 @@ void Session::publish_facts() {
 
 void Session::read_client() {
     if (!client_.connected || client_.reading || client_.ended || client_closing_ ||
-        !machine_.wants_client_bytes() ||
+        entry_ == Entry::tls_wanted || !machine_.wants_client_bytes() ||
         machine_.to_server(machine_.primary()).size() > backlog_limit) {
         return;
     }
+    wait_for_client(client_.channel.reading_waits_for(),
+                    entry_ == Entry::open ? &Session::on_client_readable : &Session::enter);
+}
+
+void Session::wait_for_client(Socket::wait_type what, void (Session::*then)()) {
     client_.reading = true;
-    client_.socket.async_wait(
-        Socket::wait_read, guarded(client_, [this](const boost::system::error_code&) {
+    client_.channel.socket().async_wait(
+        what, guarded(client_, [this, then](const boost::system::error_code&) {
             client_.reading = false;
-            auto& buffer = loop_.read_buffer();
-            const auto got = ::recv(client_.socket.native_handle(), buffer.data(), buffer.size(), 0);
-            if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
-                read_client();
-                return;
-            }
-            if (got <= 0) {
-                client_.ended = true;
-                close_now(client_);
-                event([this] { machine_.client_closed(); });
-                return;
-            }
-            if (machine_.held() && !held_since_) {
-                held_since_ = std::chrono::steady_clock::now();
-            }
-            event([this, &buffer, got] {
-                machine_.client_bytes({buffer.data(), static_cast<std::size_t>(got)});
-            });
+            (this->*then)();
         }));
+}
+
+void Session::on_client_readable() {
+    auto& buffer = loop_.read_buffer();
+    std::size_t got = 0;
+    switch (client_.channel.read(buffer.data(), buffer.size(), got)) {
+        case Channel::Outcome::done:
+            break;
+        case Channel::Outcome::wait:
+            read_client();
+            return;
+        default:
+            on_client_end();
+            return;
+    }
+    if (machine_.held() && !held_since_) {
+        held_since_ = std::chrono::steady_clock::now();
+    }
+    event([this, &buffer, got] { machine_.client_bytes({buffer.data(), got}); });
+}
+
+void Session::on_client_end() {
+    client_.ended = true;
+    close_now(client_);
+    event([this] { machine_.client_closed(); });
+}
+
+void Session::on_client_encrypted() {
+    event([this] { machine_.client_encrypted(peer_common_name(client_.channel.ssl())); });
 }
 
 void Session::read_server(router::Side side) {
     auto& server = peer(side);
-    const bool blocked =
-        side == machine_.primary() && machine_.to_client().size() > backlog_limit;
+    const bool blocked = side == machine_.primary() && machine_.to_client().size() > backlog_limit;
     if (!server.connected || server.reading || server.ended || blocked) {
         return;
     }
     server.reading = true;
-    server.socket.async_wait(
-        Socket::wait_read, guarded(server, [this, side](const boost::system::error_code&) {
+    server.channel.socket().async_wait(
+        server.channel.reading_waits_for(),
+        guarded(server, [this, side](const boost::system::error_code&) {
             auto& from = peer(side);
             from.reading = false;
             auto& buffer = loop_.read_buffer();
-            const auto got = ::recv(from.socket.native_handle(), buffer.data(), buffer.size(), 0);
-            if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
-                read_server(side);
-                return;
+            std::size_t got = 0;
+            switch (from.channel.read(buffer.data(), buffer.size(), got)) {
+                case Channel::Outcome::done:
+                    event([this, side, &buffer, got] {
+                        machine_.server_bytes(side, {buffer.data(), got});
+                    });
+                    break;
+                case Channel::Outcome::wait:
+                    read_server(side);
+                    break;
+                case Channel::Outcome::ended:
+                    from.ended = true;
+                    on_server_end(side, "the server closed the connection");
+                    break;
+                case Channel::Outcome::failed:
+                    from.ended = true;
+                    on_server_end(side, from.channel.error());
+                    break;
             }
-            if (got <= 0) {
-                from.ended = true;
-                on_server_end(side, got == 0 ? "the server closed the connection"
-                                             : std::strerror(errno));
-                return;
-            }
-            event([this, side, &buffer, got] {
-                machine_.server_bytes(side, {buffer.data(), static_cast<std::size_t>(got)});
-            });
         }));
 }
 
@@ -243,23 +257,19 @@ bool Session::flush(Peer& to, std::string& out) {
         if (to.writing) {
             return true;
         }
-        const auto sent = ::send(to.socket.native_handle(), out.data() + to.sent,
-                                 out.size() - to.sent, MSG_NOSIGNAL);
-        if (sent < 0) {
-            if (errno == EINTR) {
-                continue;
-            }
-            if (errno != EAGAIN) {
-                return false;
-            }
+        std::size_t sent = 0;
+        const auto outcome = to.channel.write(out.data() + to.sent, out.size() - to.sent, sent);
+        if (outcome == Channel::Outcome::wait) {
             wait_writable(to);
             break;
         }
-        if (&to == &client_) {
-            loop_.counters().add(router::Counter::bytes_to_clients,
-                                 static_cast<std::uint64_t>(sent));
+        if (outcome != Channel::Outcome::done) {
+            return false;
         }
-        to.sent += static_cast<std::size_t>(sent);
+        if (&to == &client_) {
+            loop_.counters().add(router::Counter::bytes_to_clients, sent);
+        }
+        to.sent += sent;
     }
     if (to.sent == out.size()) {
         if (out.capacity() > keep_capacity) {
@@ -277,17 +287,20 @@ bool Session::flush(Peer& to, std::string& out) {
 
 void Session::wait_writable(Peer& to) {
     to.writing = true;
-    to.socket.async_wait(Socket::wait_write,
-                         guarded(to, [this, &to](const boost::system::error_code&) {
-                             to.writing = false;
-                             after_event();
-                         }));
+    to.channel.socket().async_wait(to.channel.writing_waits_for(),
+                                   guarded(to, [this, &to](const boost::system::error_code&) {
+                                       to.writing = false;
+                                       after_event();
+                                   }));
 }
 
 void Session::close_now(Peer& which) {
-    boost::system::error_code ignored;
     ++which.generation;
-    which.socket.close(ignored);
+    which.channel.close();
+    if (which.connector) {
+        which.connector->cancel();
+        which.connector.reset();
+    }
     which.connected = which.reading = which.writing = which.ended = false;
     which.sent = 0;
 }
@@ -297,41 +310,21 @@ void Session::close_now(Peer& which) {
 void Session::connect(router::Side side) {
     close_now(peer(side));
     machine_.to_server(side).clear();
-    try_endpoint(side, 0);
-}
-
-void Session::try_endpoint(router::Side side, std::size_t index) {
     auto& server = peer(side);
-    const auto addresses = resolve(endpoint(side));
-    const auto generation = server.generation;
-    if (index >= addresses.size()) {
-        loop_.post([self = shared_from_this(), this, side, generation] {
-            if (peer(side).generation == generation) {
-                event([this, side] {
-                    machine_.server_lost(side, "cannot resolve " + endpoint(side).host);
-                });
-            }
-        });
-        return;
-    }
-    const bool last = index + 1 == addresses.size();
-    server.socket.async_connect(
-        addresses[index],
-        guarded(server, [this, side, index, last](const boost::system::error_code& error) {
-            auto& to = peer(side);
-            if (!error) {
-                to.connected = true;
-                tune(to.socket);
-                event([this, side] { machine_.server_connected(side); });
-                return;
-            }
-            close_now(to);
-            if (last) {
-                event([this, side, why = error.message()] { machine_.server_lost(side, why); });
-            } else {
-                try_endpoint(side, index + 1);
-            }
-        }));
+    server.connector = std::make_shared<Connector>(context_, loop_, side);
+    server.connector->start([self = shared_from_this(), this, side](Result<Channel> connected) {
+        auto& to = peer(side);
+        to.connector.reset();
+        if (!connected) {
+            event([this, side, &connected] {
+                machine_.server_lost(side, connected.error().message);
+            });
+            return;
+        }
+        to.channel = std::move(*connected);
+        to.connected = true;
+        event([this, side] { machine_.server_connected(side); });
+    });
 }
 
 void Session::close_server(router::Side side) {
@@ -343,7 +336,9 @@ void Session::close_server(router::Side side) {
     machine_.to_server(side).clear();
 }
 
-void Session::close_client() { client_closing_ = true; }
+void Session::close_client() {
+    client_closing_ = true;
+}
 
 void Session::session_over() {
     over_ = true;
@@ -386,20 +381,16 @@ void Session::cancel() {
 }
 
 void Session::send_cancel(router::Side side, std::uint32_t process_id, std::uint32_t secret_key) {
-    const auto addresses = resolve(endpoint(side));
-    if (addresses.empty()) {
-        return;
-    }
-    auto socket = std::make_shared<Socket>(loop_.io());
-    socket->async_connect(
-        addresses.front(),
-        [socket, process_id, secret_key](const boost::system::error_code& error) {
-            if (!error) {
-                std::string request;
-                protocol::encode_cancel_request(request, process_id, secret_key);
-                ::send(socket->native_handle(), request.data(), request.size(), MSG_NOSIGNAL);
-            }
-        });
+    auto connector = std::make_shared<Connector>(context_, loop_, side);
+    connector->start([process_id, secret_key](Result<Channel> connected) {
+        if (connected) {
+            std::string request;
+            protocol::encode_cancel_request(request, process_id, secret_key);
+            std::size_t sent = 0;
+            connected->write(request.data(), request.size(), sent);
+            connected->close();
+        }
+    });
 }
 
 router::TxnId Session::begin_commit(router::CommitIntent intent) {
@@ -458,9 +449,13 @@ std::string Session::nonce() {
     return out;
 }
 
-double Session::random() { return std::uniform_real_distribution<double>(0, 1)(loop_.random()); }
+double Session::random() {
+    return std::uniform_real_distribution<double>(0, 1)(loop_.random());
+}
 
-void Session::adopted() { adopted_epoch_.store(machine_.adopted_epoch()); }
+void Session::adopted() {
+    adopted_epoch_.store(machine_.adopted_epoch());
+}
 
 void Session::log(int level, const std::string& message) {
     spdlog::log(static_cast<spdlog::level::level_enum>(level), "session {}: {}", id_, message);
@@ -492,8 +487,7 @@ router::SessionInfo Session::info() const {
     info.mirror_ready = machine_.mirror_ready();
     info.connected_unix_ms = unix_ms(connected_at_);
     const auto since = transaction_since_.load();
-    info.transaction_age_ms =
-        since == 0 ? 0 : unix_ms(std::chrono::system_clock::now()) - since;
+    info.transaction_age_ms = since == 0 ? 0 : unix_ms(std::chrono::system_clock::now()) - since;
     info.source_process_id = process_id(router::Side::source);
     info.target_process_id = process_id(router::Side::target);
     return info;

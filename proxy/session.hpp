@@ -5,24 +5,24 @@
 
 #include <array>
 #include <atomic>
-#include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
 
+#include "proxy/channel.hpp"
+#include "proxy/connector.hpp"
 #include "proxy/context.hpp"
 #include "proxy/event_loop.hpp"
+#include "proxy/listener.hpp"
 #include "router/session/session_machine.hpp"
 
 namespace banyan::proxy {
 
-using Socket = boost::asio::generic::stream_protocol::socket;
-
 class Session : public std::enable_shared_from_this<Session>, private router::SessionPort {
    public:
-    Session(Context& context, EventLoop& loop, Socket client, std::string client_name,
+    Session(Context& context, EventLoop& loop, Socket client, const Accepted& accepted,
             std::uint64_t id);
     ~Session() override;
 
@@ -50,17 +50,29 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
 
    private:
     struct Peer {
-        explicit Peer(EventLoop& loop) : socket(loop.io()) {}
-        Socket socket;
-        std::size_t sent = 0;        ///< bytes of the machine's output already written
+        explicit Peer(EventLoop& loop) : channel(loop.io()) {}
+        Channel channel;
+        std::shared_ptr<Connector> connector;  ///< while the connection is being made
+        std::size_t sent = 0;                  ///< bytes of the machine's output already written
         bool connected = false;
-        bool reading = false;        ///< a wait for readability is out
-        bool writing = false;        ///< a wait for writability is out
-        bool ended = false;          ///< end of file was seen
+        bool reading = false;          ///< a wait for readability is out
+        bool writing = false;          ///< a wait for writability is out
+        bool ended = false;            ///< end of file was seen
         std::uint32_t generation = 0;  ///< tells late handlers of a closed connection
     };
 
+    /// How far a client's connection has come.
+    enum class Entry {
+        proxy_header,  ///< a PROXY protocol header must come first
+        first_byte,    ///< may be the first of a TLS handshake
+        tls_wanted,    ///< what is to be sent first is not out yet
+        tls,           ///< the handshake is on
+        open,
+    };
+
     // SessionPort
+    bool offers_tls() override;
+    void start_client_tls() override { entry_ = Entry::tls_wanted; }
     void connect(router::Side side) override;
     void close_server(router::Side side) override;
     void close_client() override;
@@ -93,10 +105,16 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     void event(F function);
     void after_event();
     void publish_facts();
+    // session_entry.cpp
+    void enter();
+    bool read_proxy_header();
+    void shake_hands();
+    void wait_for_client(Socket::wait_type what, void (Session::*then)());
     Peer& peer(router::Side side) { return side == router::Side::source ? source_ : target_; }
-    const router::Endpoint& endpoint(router::Side side) const;
-    void try_endpoint(router::Side side, std::size_t index);
     void read_client();
+    void on_client_readable();
+    void on_client_end();
+    void on_client_encrypted();
     void read_server(router::Side side);
     void on_server_end(router::Side side, const std::string& why);
     /// Writes what the socket takes now. False if the connection is broken.
@@ -107,7 +125,11 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     Context& context_;
     EventLoop& loop_;
     const std::uint64_t id_;
-    const std::string client_name_;
+    std::string client_name_;
+    const bool local_;
+    Entry entry_;
+    std::string proxy_header_;  ///< what of it has come
+    bool direct_tls_ = false;
     const std::chrono::system_clock::time_point connected_at_;
     Peer client_;
     Peer source_;

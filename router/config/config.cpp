@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <charconv>
 #include <fstream>
 #include <set>
 #include <sstream>
@@ -22,7 +23,25 @@ void read_endpoint(Section section, Endpoint& out) {
     section.text("user", out.user);
     section.text("password", out.password);
     section.milliseconds("connect_timeout_ms", out.connect_timeout, 10, one_day_ms);
+    section.word("sslmode", out.sslmode, {"disable", "require", "verify-ca", "verify-full"});
+    section.text("sslrootcert", out.sslrootcert);
+    section.text("sslcert", out.sslcert);
+    section.text("sslkey", out.sslkey);
     section.finish();
+    if (out.verifies_certificate() && out.sslrootcert.empty()) {
+        section.bad("sslmode", "is " + out.sslmode +
+                                   ", which needs sslrootcert; name the file with the certificates "
+                                   "of the authorities to trust");
+    }
+    if (out.sslcert.empty() != out.sslkey.empty()) {
+        section.bad(out.sslcert.empty() ? "sslkey" : "sslcert",
+                    "is there alone; sslcert and sslkey belong together");
+    }
+    if (out.encrypted() && out.host.starts_with('/')) {
+        section.bad("sslmode", "is " + out.sslmode +
+                                   ", but host is a Unix socket, where there is no TLS; write "
+                                   "disable, or the server's address");
+    }
     section.require("host", "a name, an address, or the directory of a Unix socket");
     section.require("database", "the database's name");
     section.require("user", "the role Banyan itself logs in as");
@@ -40,9 +59,35 @@ void read_listen(Section section, Config::Listen& out) {
     section.text("host", out.host);
     section.integer("port", out.port, 0);
     section.path("port_file", out.port_file);
+    section.path("unix_socket_directory", out.unix_socket_directory);
+    std::string permissions = "0777";
+    section.text("unix_socket_permissions", permissions);
+    section.boolean("proxy_protocol", out.proxy_protocol);
+    section.word("sslmode", out.sslmode,
+                 {"disable", "allow", "require", "verify-ca", "verify-full"});
+    section.path("ssl_cert_file", out.ssl_cert_file);
+    section.path("ssl_key_file", out.ssl_key_file);
+    section.path("ssl_ca_file", out.ssl_ca_file);
+    section.word("ssl_min_protocol_version", out.ssl_min_protocol_version, {"TLSv1.2", "TLSv1.3"});
     section.finish();
     if (out.host.empty()) {
         section.bad("host", "is empty; write an address such as 127.0.0.1, or 0.0.0.0 for all");
+    }
+    const char* const end = permissions.data() + permissions.size();
+    const auto [stop, error] =
+        std::from_chars(permissions.data(), end, out.unix_socket_permissions, 8);
+    if (error != std::errc{} || stop != end || out.unix_socket_permissions > 0777) {
+        section.bad("unix_socket_permissions", "is not an octal mode; write one such as \"0770\"");
+    }
+    if (out.tls() && (out.ssl_cert_file.empty() || out.ssl_key_file.empty())) {
+        section.bad("sslmode", "is " + out.sslmode +
+                                   ", which needs ssl_cert_file and ssl_key_file; name the "
+                                   "certificate that clients shall see, and its key");
+    }
+    if (out.client_certificate_required() && out.ssl_ca_file.empty()) {
+        section.bad("sslmode", "is " + out.sslmode +
+                                   ", which needs ssl_ca_file; name the file with the certificates "
+                                   "that sign the clients'");
     }
 }
 
@@ -172,6 +217,13 @@ void read_process(Section& root, Config& config) {
     // PostgreSQL itself refuses messages of 1 GB and more.
     limits.integer("max_message_bytes", config.limits.max_message_bytes, 65'536, 1LL << 30U);
     limits.finish();
+
+    Section tcp = root.section("tcp");
+    tcp.integer("keepalives_idle_s", config.tcp.keepalives_idle_s, 0, 32'767);
+    tcp.integer("keepalives_interval_s", config.tcp.keepalives_interval_s, 0, 32'767);
+    tcp.integer("keepalives_count", config.tcp.keepalives_count, 0, 127);
+    tcp.integer("user_timeout_ms", config.tcp.user_timeout_ms, 0, one_day_ms);
+    tcp.finish();
 
     Section proxy = root.section("proxy");
     proxy.integer("threads", config.threads, 0, 1024);

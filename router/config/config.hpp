@@ -35,6 +35,18 @@ struct Config {
         std::string host = "127.0.0.1";
         std::uint16_t port = 6432;        ///< 0: any free port
         std::filesystem::path port_file;  ///< the chosen port is written here, if set
+        std::filesystem::path unix_socket_directory;  ///< empty: no Unix socket
+        std::uint32_t unix_socket_permissions = 0777;
+        bool proxy_protocol = false;      ///< every TCP connection begins with a v2 header
+        std::string sslmode = "disable";  ///< disable, allow, require, verify-ca, verify-full
+        std::filesystem::path ssl_cert_file;
+        std::filesystem::path ssl_key_file;
+        std::filesystem::path ssl_ca_file;  ///< of the clients' certificates
+        std::string ssl_min_protocol_version = "TLSv1.2";
+
+        bool tls() const { return sslmode != "disable"; }
+        bool tls_required() const { return tls() && sslmode != "allow"; }
+        bool client_certificate_required() const { return sslmode.starts_with("verify"); }
     } listen;
 
     struct Migration {                    // [migration]
@@ -91,6 +103,13 @@ struct Config {
         std::chrono::milliseconds login_timeout{60000};
         std::uint64_t max_message_bytes = 1ULL << 30U;
     } limits;
+
+    struct Tcp {                          // [tcp], of clients and of servers; 0: the system's
+        std::uint32_t keepalives_idle_s = 60;
+        std::uint32_t keepalives_interval_s = 10;
+        std::uint32_t keepalives_count = 6;
+        std::uint32_t user_timeout_ms = 0;
+    } tcp;
 
     std::uint32_t threads = 0;            // [proxy] threads; 0: one per core
     struct Log {                          // [log]

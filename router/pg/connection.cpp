@@ -116,8 +116,9 @@ std::int64_t Rows::affected() const {
 
 Result<Connection> Connection::open(const Endpoint& endpoint, const std::string& application) {
     const std::string port = std::to_string(endpoint.port);
+    constexpr const char* no_file = "/nonexistent";
     // The keepalives bound every wait on a machine that vanished: about 25 seconds.
-    const std::array<std::pair<const char*, const char*>, 12> settings = {{
+    const std::array<std::pair<const char*, const char*>, 17> settings = {{
         {"host", endpoint.host.c_str()},
         {"port", port.c_str()},
         {"dbname", endpoint.database.c_str()},
@@ -130,6 +131,12 @@ Result<Connection> Connection::open(const Endpoint& endpoint, const std::string&
         {"keepalives_count", "3"},
         {"tcp_user_timeout", "25000"},
         {"target_session_attrs", "any"},
+        {"sslmode", endpoint.sslmode.c_str()},
+        // Named even if there is none, or libpq would look in the home directory.
+        {"sslrootcert", endpoint.sslrootcert.empty() ? no_file : endpoint.sslrootcert.c_str()},
+        {"sslcert", endpoint.sslcert.empty() ? no_file : endpoint.sslcert.c_str()},
+        {"sslkey", endpoint.sslkey.empty() ? no_file : endpoint.sslkey.c_str()},
+        {"ssl_min_protocol_version", "TLSv1.2"},
     }};
     std::array<const char*, settings.size() + 1> names{};
     std::array<const char*, settings.size() + 1> values{};

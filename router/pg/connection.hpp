@@ -26,6 +26,16 @@ struct Endpoint {
     std::string user;
     std::string password;
     std::chrono::milliseconds connect_timeout{5000};
+    std::string sslmode = "disable";  ///< disable, require, verify-ca, verify-full; as libpq's
+    std::string sslrootcert;          ///< files
+    std::string sslcert;
+    std::string sslkey;
+
+    bool encrypted() const { return sslmode != "disable"; }
+    /// As libpq: "require" with a root certificate verifies as "verify-ca" does.
+    bool verifies_certificate() const {
+        return sslmode.starts_with("verify") || (encrypted() && !sslrootcert.empty());
+    }
 };
 
 /// One parameter: nullopt is NULL.

@@ -72,7 +72,12 @@ void SessionMachine::on_startup_packet(std::uint32_t code, std::string_view body
             return;
         }
         asked = true;
-        to_client_.push_back('N');
+        if (ssl && port_.offers_tls()) {
+            to_client_.push_back('S');
+            port_.start_client_tls();
+        } else {
+            to_client_.push_back('N');
+        }
         return;
     }
     if (code >> 16U != 3) {
@@ -89,6 +94,9 @@ void SessionMachine::on_startup_packet(std::uint32_t code, std::string_view body
     }
     startup_ = std::move(*startup);
     user_ = startup_.get("user");
+    if (!transport_suffices()) {
+        return;
+    }
     database_ = startup_.get("database").empty() ? user_ : std::string(startup_.get("database"));
     if (database_ != config_.migration.database) {
         fail_session("3D000",
@@ -105,6 +113,32 @@ void SessionMachine::on_startup_packet(std::uint32_t code, std::string_view body
     }
     startup_bytes_ = whole;
     stage_ = Stage::held_login;
+}
+
+void SessionMachine::client_encrypted(std::optional<std::string> common_name) {
+    encrypted_ = ssl_asked_ = true;
+    common_name_ = std::move(common_name);
+}
+
+bool SessionMachine::transport_suffices() {
+    const auto& listen = config_.listen;
+    if (local_ || !listen.tls_required()) {
+        return true;
+    }
+    if (!encrypted_) {
+        fail_session("28000", "connection to Banyan requires TLS for user \"" + user_ + "\"",
+                     "Connect with sslmode=require or stricter.");
+    } else if (listen.client_certificate_required() && !common_name_) {
+        fail_session("28000", "connection requires a valid client certificate",
+                     "Connect with sslcert and sslkey of a certificate that Banyan's ssl_ca_file "
+                     "has signed.");
+    } else if (listen.sslmode == "verify-full" && *common_name_ != user_) {
+        fail_session("28000", "certificate authentication failed for user \"" + user_ + "\"",
+                     "The client certificate's common name must be the user's name.");
+    } else {
+        return true;
+    }
+    return false;
 }
 
 void SessionMachine::connect_primary() {

@@ -37,6 +37,11 @@ class SessionPort {
     virtual void connect(Side side) = 0;
     /// Closes it; no further event of it arrives. Bytes not yet sent are dropped.
     virtual void close_server(Side side) = 0;
+    /// The client may have TLS: there is a certificate, and it came over TCP.
+    virtual bool offers_tls() = 0;
+    /// Sends what is in to_client(), then shakes hands; answered by client_encrypted() or
+    /// client_closed(). No client_bytes() in between.
+    virtual void start_client_tls() = 0;
     /// Sends what is in to_client() and closes; the session ends.
     virtual void close_client() = 0;
     /// Nothing more will come from this session; the driver may destroy it.

@@ -46,7 +46,8 @@ SessionMachine::SessionMachine(SessionPort& port, const Config& config, const Di
 
 SessionMachine::~SessionMachine() = default;
 
-void SessionMachine::client_connected() {
+void SessionMachine::client_connected(bool local) {
+    local_ = local;
     port_.set_deadline(Deadline::login, config_.limits.login_timeout);
 }
 

@@ -38,7 +38,11 @@ class SessionMachine {
 
     // --- events ---
 
-    void client_connected();
+    /// `local`: over a Unix socket, where TLS is never demanded.
+    void client_connected(bool local = false);
+    /// The TLS handshake is done; the common name of the client's verified certificate, if it has
+    /// shown one.
+    void client_encrypted(std::optional<std::string> common_name);
     void client_bytes(std::string_view bytes);
     void client_closed();
     void server_connected(Side side);
@@ -188,6 +192,8 @@ class SessionMachine {
     // --- login.cpp ---
     void read_startup();
     void on_startup_packet(std::uint32_t code, std::string_view body, std::string_view whole);
+    /// False if the client was refused for how it is connected.
+    bool transport_suffices();
     void connect_primary();
     void on_login_message(char type, std::string_view body, std::string_view whole);
     void login_done();
@@ -322,7 +328,10 @@ class SessionMachine {
     std::string startup_bytes_;
     std::string user_;
     std::string database_;
+    bool local_ = false;
     bool ssl_asked_ = false;
+    bool encrypted_ = false;  ///< between the client and us
+    std::optional<std::string> common_name_;
     bool gss_asked_ = false;
     std::pair<std::uint32_t, std::uint32_t> primary_key_{0, 0};
     std::optional<std::pair<std::uint32_t, std::uint32_t>> cancel_request_;

@@ -50,10 +50,10 @@ PASSWORDS = {"cleartext_user": "clear secret", "md5_user": "md5 secret", "scram_
 class Cluster:
     """One PostgreSQL server, started through tests/support/cluster."""
 
-    def __init__(self, directory, **settings):
+    def __init__(self, directory, hba=HBA, **settings):
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True)
-        (self.directory / "pg_hba.conf").write_text(HBA)
+        (self.directory / "pg_hba.conf").write_text(hba)
         settings = {"fsync": "off", "full_page_writes": "off", "deadlock_timeout": "300ms", **settings}
         self.port = int(self.script("start", *[f"{name}={value}" for name, value in settings.items()]).split()[-1])
         self.stopped = []
@@ -86,6 +86,21 @@ class Cluster:
 
     def drop_database(self, name):
         self.sql(f'drop database if exists "{name}" with (force)')
+
+    def use_tls(self, certificate, key, ca=None):
+        """Turns TLS on, with files of the server's own."""
+        data = self.directory / "data"
+        for name, file in (("server.crt", certificate), ("server.key", key), ("root.crt", ca)):
+            if file:
+                copy = data / name
+                copy.write_bytes(pathlib.Path(file).read_bytes())
+                os.chown(copy, data.stat().st_uid, data.stat().st_gid)
+                copy.chmod(0o600)
+        if ca:
+            self.sql("alter system set ssl_ca_file = 'root.crt'")
+        self.sql("alter system set ssl = on")
+        self.stop("fast")
+        self.restart()
 
     # --- bad days ---
 

@@ -103,6 +103,15 @@ TEST(Config, the_commented_keys_of_the_example_are_valid_and_show_the_defaults) 
     EXPECT_EQ(parsed->limits.login_timeout, none.limits.login_timeout);
     EXPECT_EQ(parsed->limits.max_message_bytes, none.limits.max_message_bytes);
     EXPECT_EQ(parsed->source.connect_timeout, none.source.connect_timeout);
+    EXPECT_EQ(parsed->source.sslmode, none.source.sslmode);
+    EXPECT_EQ(parsed->listen.sslmode, none.listen.sslmode);
+    EXPECT_EQ(parsed->listen.ssl_min_protocol_version, none.listen.ssl_min_protocol_version);
+    EXPECT_EQ(parsed->listen.unix_socket_permissions, none.listen.unix_socket_permissions);
+    EXPECT_EQ(parsed->listen.proxy_protocol, none.listen.proxy_protocol);
+    EXPECT_EQ(parsed->tcp.keepalives_idle_s, none.tcp.keepalives_idle_s);
+    EXPECT_EQ(parsed->tcp.keepalives_interval_s, none.tcp.keepalives_interval_s);
+    EXPECT_EQ(parsed->tcp.keepalives_count, none.tcp.keepalives_count);
+    EXPECT_EQ(parsed->tcp.user_timeout_ms, none.tcp.user_timeout_ms);
     EXPECT_EQ(parsed->durability, none.durability);
     EXPECT_EQ(parsed->threads, none.threads);
     EXPECT_EQ(parsed->log.level, none.log.level);
@@ -117,9 +126,9 @@ TEST(Config, every_key_is_documented_in_the_example_and_the_example_has_no_other
 // it has been given a key, a line in the example file and a check below.
 TEST(Config, every_key_reaches_its_member) {
     const auto parsed = parse_config(R"(
-listen = {host = "a", port = 1, port_file = "b"}
+listen = {host = "a", port = 1, port_file = "b", unix_socket_directory = "la", unix_socket_permissions = "0640", proxy_protocol = true, sslmode = "verify-ca", ssl_cert_file = "lb", ssl_key_file = "lc", ssl_ca_file = "ld", ssl_min_protocol_version = "TLSv1.3"}
 migration = {database = "c", exclude = ["d.e"]}
-source = {host = "f", port = 2, database = "g", user = "h", password = "i", connect_timeout_ms = 11}
+source = {host = "f", port = 2, database = "g", user = "h", password = "i", connect_timeout_ms = 11, sslmode = "verify-full", sslrootcert = "sa", sslcert = "sb", sslkey = "sc"}
 target = {host = "j", port = 3, database = "k", user = "l", password = "m", connect_timeout_ms = 12}
 users = [{name = "n", source_password = "o", target_password = "p"}]
 state = {directory = "q"}
@@ -130,16 +139,24 @@ shadow = {share = 0.25, recheck_attempts = 22, max_discrepancies = 23, log = "r"
 switchover = {deadline_ms = 125, sequence_margin = 26}
 admin = {host = "s", port = 27, port_file = "t", allowed_hosts = ["u"], tokens = [{name = "v", role = "admin", sha256 = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}
 limits = {max_clients = 28, login_timeout_ms = 29, max_message_bytes = 65537}
+tcp = {keepalives_idle_s = 31, keepalives_interval_s = 32, keepalives_count = 33, user_timeout_ms = 34}
 proxy = {threads = 30}
 log = {level = "debug", format = "json"}
 )",
                                      "file");
     ASSERT_TRUE(parsed) << parsed.error().message;
     const auto& [file, listen, migration, source, target, users, state_directory, durability,
-                 mirror, backfill, shadow, switchover, admin, limits, threads, log] = *parsed;
+                 mirror, backfill, shadow, switchover, admin, limits, tcp, threads, log] = *parsed;
     EXPECT_EQ(file, "file");
     {
-        const auto& [host, port, port_file] = listen;
+        const auto& [host, port, port_file, socket_directory, permissions, proxy_protocol, sslmode,
+                     cert, key, ca, min_version] = listen;
+        EXPECT_EQ(socket_directory, "la");
+        EXPECT_EQ(permissions, 0640U);
+        EXPECT_TRUE(proxy_protocol);
+        EXPECT_EQ(sslmode, "verify-ca");
+        EXPECT_EQ(cert.string() + key.string() + ca.string(), "lblcld");
+        EXPECT_EQ(min_version, "TLSv1.3");
         EXPECT_EQ(host, "a");
         EXPECT_EQ(port, 1);
         EXPECT_EQ(port_file, "b");
@@ -150,7 +167,9 @@ log = {level = "debug", format = "json"}
         EXPECT_THAT(exclude, testing::ElementsAre("d.e"));
     }
     {
-        const auto& [host, port, database, user, password, connect_timeout] = source;
+        const auto& [host, port, database, user, password, connect_timeout, sslmode, sslrootcert,
+                     sslcert, sslkey] = source;
+        EXPECT_EQ(sslmode + sslrootcert + sslcert + sslkey, "verify-fullsasbsc");
         EXPECT_EQ(host + database + user + password, "fghi");
         EXPECT_EQ(port, 2);
         EXPECT_EQ(connect_timeout, milliseconds(11));
@@ -164,6 +183,13 @@ log = {level = "debug", format = "json"}
         EXPECT_EQ(name + source_password + target_password, "nop");
         EXPECT_EQ(parsed->user("n"), &users[0]);
         EXPECT_EQ(parsed->user("x"), nullptr);
+    }
+    {
+        const auto& [idle, interval, count, user_timeout] = tcp;
+        EXPECT_EQ(idle, 31U);
+        EXPECT_EQ(interval, 32U);
+        EXPECT_EQ(count, 33U);
+        EXPECT_EQ(user_timeout, 34U);
     }
     EXPECT_EQ(state_directory, "q");
     EXPECT_EQ(durability, "power");
@@ -226,6 +252,25 @@ TEST(Config, the_smallest_file_is_enough_and_takes_the_database_name_from_the_so
     EXPECT_EQ(parsed->source.port, 5432);
 }
 
+std::string with_source(const std::string& keys) {
+    std::string text = minimal;
+    return text.insert(text.find("[target]"), keys + "\n");
+}
+
+TEST(Config, tls_to_a_server_needs_what_it_is_verified_with) {
+    EXPECT_THAT(parse_config(with_source("sslmode = \"verify-full\""), "f").error().message,
+                AllOf(StartsWith("f:5: source.sslmode: is verify-full"), HasSubstr("sslrootcert")));
+    EXPECT_THAT(parse_config(with_source("sslcert = \"c\""), "f").error().message,
+                AllOf(StartsWith("f:"), HasSubstr("belong together")));
+    EXPECT_THAT(parse_config("[source]\nhost = \"/run\"\nsslmode = \"require\"\n", "f").error().message,
+                HasSubstr("host is a Unix socket"));
+    const auto verified = parse_config(
+        with_source("sslmode = \"require\"\nsslrootcert = \"r\""), "f");
+    ASSERT_TRUE(verified) << verified.error().message;
+    EXPECT_TRUE(verified->source.verifies_certificate());
+    EXPECT_FALSE(verified->target.encrypted());
+}
+
 struct Refused {
     const char* name;
     std::string text;  ///< appended to `minimal` (11 lines, the next one is line 11)
@@ -271,6 +316,13 @@ const Refused refusals[] = {
      "write an integer from 1"},
     {"durability", "[journal]\ndurability = \"paranoid\"\n",
      "dir/f.toml:12: journal.durability: is \"paranoid\"", "write one of process, power"},
+    {"tls_without_certificate", "[listen]\nsslmode = \"require\"\n",
+     "dir/f.toml:12: listen.sslmode: is require", "needs ssl_cert_file and ssl_key_file"},
+    {"client_certificates_without_authority",
+     "[listen]\nsslmode = \"verify-full\"\nssl_cert_file = \"c\"\nssl_key_file = \"k\"\n",
+     "dir/f.toml:12: listen.sslmode: is verify-full", "needs ssl_ca_file"},
+    {"socket_mode", "[listen]\nunix_socket_permissions = \"rwx\"\n",
+     "dir/f.toml:12: listen.unix_socket_permissions: is not an octal mode", "0770"},
     {"log_level", "[log]\nlevel = \"loud\"\n", "dir/f.toml:12: log.level:", "warn"},
     {"exclude_without_schema", "[migration]\nexclude = [\"t\"]\n",
      "dir/f.toml:12: migration.exclude: has \"t\"", "\"schema.table\""},

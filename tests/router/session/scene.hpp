@@ -47,6 +47,8 @@ class ScriptedPort final : public router::SessionPort {
 
     void connect(Side side) override { connects.push_back(side); }
     void close_server(Side side) override { closed.insert(side); }
+    bool offers_tls() override { return tls; }
+    void start_client_tls() override { events_.push_back("start tls"); }
     void close_client() override { client_closed = true; }
     void session_over() override { over = true; }
     std::uint32_t cancel_key(std::uint32_t process_id) override { return process_id + 1000; }
@@ -105,6 +107,7 @@ class ScriptedPort final : public router::SessionPort {
     std::vector<Side> connects;
     std::set<Side> closed;
     bool client_closed = false;
+    bool tls = false;
     bool over = false;
     std::vector<CommitIntent> intents;
     std::vector<TxnId> unanswered;  ///< journal entries not answered yet

@@ -43,6 +43,71 @@ TEST(SessionLogin, TheStartupMessageGoesToTheServerToTheByte) {
     EXPECT_NE(complete.target.total().find("geqo=off"), std::string::npos);
 }
 
+TEST(SessionLogin, TlsBeginsAfterTheAnswerAndOnce) {
+    Scene scene(Phase::initial);
+    scene.port.tls = true;
+    scene.send(request(protocol::ssl_request_code));
+    EXPECT_EQ(scene.client_total(), "S");
+    EXPECT_THAT(scene.events, ElementsAre("start tls"));
+    scene.machine.client_encrypted(std::nullopt);
+    scene.send(request(protocol::gssenc_request_code));
+    EXPECT_EQ(scene.client_total(), "SN");
+    scene.send(request(protocol::ssl_request_code));
+    EXPECT_TRUE(scene.machine.closed());
+}
+
+TEST(SessionLogin, BytesBehindARequestForTlsEndTheConnection) {  // CVE-2021-23214
+    Scene scene(Phase::initial);
+    scene.port.tls = true;
+    scene.send(request(protocol::ssl_request_code) + startup());
+    EXPECT_EQ(scene.client_total(), "");
+    EXPECT_TRUE(scene.machine.closed());
+}
+
+struct Transport {
+    const char* sslmode;
+    bool local;
+    bool encrypted;
+    std::optional<std::string> common_name;
+    const char* refusal;  ///< a part of the message; empty: let in
+};
+
+TEST(SessionLogin, TheTransportMustSufficeForTheConfiguration) {
+    const Transport cases[] = {
+        {"disable", false, false, {}, ""},
+        {"allow", false, false, {}, ""},
+        {"allow", false, true, {}, ""},
+        {"require", false, false, {}, "requires TLS"},
+        {"require", true, false, {}, ""},
+        {"require", false, true, {}, ""},
+        {"verify-ca", false, false, "app", "requires TLS"},
+        {"verify-ca", false, true, {}, "requires a valid client certificate"},
+        {"verify-ca", false, true, "other", ""},
+        {"verify-full", false, true, {}, "requires a valid client certificate"},
+        {"verify-full", false, true, "other", "certificate authentication failed for user \"app\""},
+        {"verify-full", false, true, "app", ""},
+        {"verify-full", false, true, "", "certificate authentication failed"},
+        {"verify-full", true, false, {}, ""},
+    };
+    for (const auto& [sslmode, local, encrypted, common_name, refusal] : cases) {
+        SCOPED_TRACE(std::string(sslmode) + (local ? " local" : "") + (encrypted ? " tls " : " ") +
+                     common_name.value_or("-"));
+        Scene scene(Phase::initial);
+        scene.config.listen.sslmode = sslmode;
+        scene.machine.client_connected(local);
+        if (encrypted) {
+            scene.machine.client_encrypted(common_name);
+        }
+        scene.send(startup());
+        EXPECT_EQ(scene.machine.logged_in(), *refusal == '\0');
+        if (*refusal != '\0') {
+            EXPECT_NE(scene.client_total().find("28000"), std::string::npos);
+            EXPECT_NE(scene.client_total().find(refusal), std::string::npos)
+                << scene.client_total();
+        }
+    }
+}
+
 TEST(SessionLogin, EncryptionIsDeclinedOnceEach) {
     Scene scene(Phase::initial);
     scene.send(request(protocol::gssenc_request_code));
