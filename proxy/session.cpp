@@ -18,6 +18,24 @@ std::int64_t unix_ms(std::chrono::system_clock::time_point time) {
     return std::chrono::duration_cast<std::chrono::milliseconds>(time.time_since_epoch()).count();
 }
 
+// Reads and drops what comes until the peer has closed; then closes and calls `done`.
+void read_to_end(const std::shared_ptr<Channel>& channel, std::array<char, 65536>& buffer,
+                 const std::function<void()>& done) {
+    channel->socket().async_wait(
+        channel->reading_waits_for(),
+        [channel, &buffer, done](const boost::system::error_code& error) {
+            std::size_t got = 0;
+            const auto outcome =
+                error ? Channel::Outcome::failed : channel->read(buffer.data(), buffer.size(), got);
+            if (outcome == Channel::Outcome::done || outcome == Channel::Outcome::wait) {
+                read_to_end(channel, buffer, done);
+                return;
+            }
+            channel->close();
+            done();
+        });
+}
+
 }  // namespace
 
 void CancelRegistry::add(std::uint32_t process_id, std::uint32_t key, Target target) {
@@ -124,7 +142,6 @@ void Session::after_event() {
         session_over();
     }
     if (over_) {
-        loop_.sessions.erase(shared_from_this());
         return;
     }
     read_client();
@@ -341,6 +358,9 @@ void Session::close_client() {
 }
 
 void Session::session_over() {
+    if (over_) {
+        return;
+    }
     over_ = true;
     for (auto& timer : deadlines_) {
         timer.reset();
@@ -348,20 +368,39 @@ void Session::session_over() {
     if (client_.connected) {
         flush(client_, machine_.to_client());
     }
-    if (const auto request = machine_.cancel_request()) {
-        const auto target = context_.cancels.find(request->first, request->second);
-        if (target.loop != nullptr) {
-            target.loop->post([weak = target.session] {
-                if (const auto session = weak.lock()) {
-                    session->cancel();
-                }
-            });
-        }
-        loop_.counters().add(router::Counter::cancels);
-    }
-    close_now(client_);
     close_now(source_);
     close_now(target_);
+    const auto request = machine_.cancel_request();
+    if (!request) {
+        leave();
+        return;
+    }
+    loop_.counters().add(router::Counter::cancels);
+    const auto found = context_.cancels.find(request->first, request->second);
+    if (found.loop == nullptr) {
+        leave();
+        return;
+    }
+    // The client's connection stays open until the server has closed the one that brought it the
+    // request, as the server's own would: once that is closed, no later query can be hit.
+    const auto done = [&loop = loop_, weak = weak_from_this()] {
+        loop.post([weak] {
+            if (const auto self = weak.lock()) {
+                self->leave();
+            }
+        });
+    };
+    found.loop->post([target = found.session, done] {
+        if (const auto session = target.lock()) {
+            session->cancel(done);
+        } else {
+            done();
+        }
+    });
+}
+
+void Session::leave() {
+    close_now(client_);
     loop_.post([self = shared_from_this()] { self->loop_.sessions.erase(self); });
 }
 
@@ -373,23 +412,35 @@ std::uint32_t Session::cancel_key(std::uint32_t process_id) {
     return key;
 }
 
-void Session::cancel() {
-    if (!over_ && machine_.busy()) {
-        const auto [process_id, key] = machine_.backend(machine_.primary());
-        send_cancel(machine_.primary(), process_id, key);
+void Session::cancel(const std::function<void()>& done) {
+    if (over_ || !machine_.busy()) {
+        done();
+        return;
     }
+    const auto [process_id, key] = machine_.backend(machine_.primary());
+    forward_cancel(machine_.primary(), process_id, key, done);
 }
 
 void Session::send_cancel(router::Side side, std::uint32_t process_id, std::uint32_t secret_key) {
+    forward_cancel(side, process_id, secret_key, [] {});
+}
+
+// Waits for the server to close: a close of ours could overtake the request.
+void Session::forward_cancel(router::Side side, std::uint32_t process_id, std::uint32_t secret_key,
+                             std::function<void()> done) {
     auto connector = std::make_shared<Connector>(context_, loop_, side);
-    connector->start([process_id, secret_key](Result<Channel> connected) {
-        if (connected) {
-            std::string request;
-            protocol::encode_cancel_request(request, process_id, secret_key);
-            std::size_t sent = 0;
-            connected->write(request.data(), request.size(), sent);
-            connected->close();
+    connector->start([this, self = shared_from_this(), process_id, secret_key,
+                      done = std::move(done)](Result<Channel> connected) {
+        if (!connected) {
+            done();
+            return;
         }
+        auto channel = std::make_shared<Channel>(std::move(*connected));
+        std::string request;
+        protocol::encode_cancel_request(request, process_id, secret_key);
+        std::size_t sent = 0;
+        channel->write(request.data(), request.size(), sent);
+        read_to_end(channel, loop_.read_buffer(), done);
     });
 }
 
@@ -472,6 +523,10 @@ void Session::on_catalog() {
 }
 
 void Session::terminate() {
+    if (over_) {
+        leave();  // it waits for a cancel request to be delivered
+        return;
+    }
     event([this] { machine_.terminate(); });
 }
 

@@ -29,8 +29,9 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     void start();
     void on_directive(const router::Directive& directive);
     void on_catalog();
-    /// A CancelRequest with this session's key has come.
-    void cancel();
+    /// A CancelRequest with this session's key has come. `done` is called, on this session's loop,
+    /// when the server has it, or at once if there is nothing to cancel.
+    void cancel(const std::function<void()>& done);
     /// Ends the session with 57P01.
     void terminate();
 
@@ -98,6 +99,11 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     double random() override;
     void adopted() override;
     void log(int level, const std::string& message) override;
+
+    void forward_cancel(router::Side side, std::uint32_t process_id, std::uint32_t secret_key,
+                        std::function<void()> done);
+    /// The last step of session_over().
+    void leave();
 
     template <class F>
     auto guarded(Peer& peer, F function);

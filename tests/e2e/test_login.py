@@ -1,11 +1,12 @@
 """Logging in: the primary's own challenge, whatever the method; plain words for the wrong database."""
+import random
 import threading
 import time
 
 import psycopg2
 import pytest
 
-from kit import PASSWORDS, wait_until
+from kit import PASSWORDS, Workers, wait_until
 from wire import WireError, cancel
 
 METHODS = {"cleartext_user": 3, "md5_user": 5, "scram_user": 10}
@@ -98,6 +99,29 @@ def test_a_cancel_request_ends_the_running_query_and_only_that_one(migration):
         cancel(banyan.port, other.process_id, other.secret ^ 1)
         assert client.value("select 1") == "1"
         assert other.value("select pg_sleep(0.2)") == ""
+
+
+@pytest.mark.short
+def test_a_cancel_request_that_was_taken_never_ends_a_later_query(migration):
+    """Once the connection that brought it is closed, a cancel request has hit what was running, or nothing."""
+    banyan = migration("create table t (id int primary key)")
+    banyan.lead_to("DUAL_READ")
+    stray = []
+
+    def work(number, stop):
+        rounds = random.Random(number)
+        with banyan.wire() as client:
+            for _ in range(150):
+                asker = threading.Timer(rounds.random() * 0.004, lambda: cancel(banyan.port, client.process_id, client.secret))
+                asker.start()
+                client.query(f"select pg_sleep({rounds.random() * 0.004})")
+                asker.join()
+                stray.extend(client.query("select 1").errors)
+
+    with Workers(3, work) as workers:
+        for thread in workers.threads:
+            thread.join()
+    assert stray == []
 
 
 def test_the_process_id_shown_to_the_client_is_the_servers(migration):

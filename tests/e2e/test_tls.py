@@ -111,7 +111,7 @@ def test_verify_ca_wants_a_certificate_of_the_authority(tls, authority, stranger
     with pytest.raises(psycopg2.OperationalError, match="connection requires a valid client certificate"):
         connect(banyan, sslmode="require")
     crt, key = stranger.sign("anybody", "anybody")
-    with pytest.raises(psycopg2.OperationalError, match="unknown ca|certificate required|unknown CA"):
+    with pytest.raises(psycopg2.OperationalError, match="unknown ca|reset|closed"):
         connect(banyan, sslmode="require", sslcert=str(crt), sslkey=str(key))
 
 
