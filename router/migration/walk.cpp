@@ -157,6 +157,9 @@ Walk::Outcome Walk::publish() {
         core_.install_catalog(catalog_);
     }
     published_ = true;
+    if (!mirrors(from_) && mirrors(to_)) {
+        core_.ledger.begin_settling();  // the backfill ends it, at its start barrier
+    }
     core_.publish(to_, false);
     if (holding_) {
         end_hold();

@@ -38,6 +38,12 @@ Ledger::~Ledger() {
 }
 
 TxnId Ledger::begin_commit(CommitIntent intent, std::function<void(bool durable)> done) {
+    const bool settling = impl_->settling_;
+    if (settling) {
+        for (KeyWrite& write : intent.writes) {
+            write.dirty = true;
+        }
+    }
     std::string entry = encode_journal_entry(intent);
     std::vector<TableId> at_stake = tables_of(intent);
     const auto now = Impl::Clock::now();
@@ -55,7 +61,7 @@ TxnId Ledger::begin_commit(CommitIntent intent, std::function<void(bool durable)
         impl_->mark_suspect(mark, changed);
         ++impl_->carried_[mark.table];
     }
-    impl_->txns_.emplace(id, Impl::Txn{std::move(intent), now, false, {}, {}});
+    impl_->txns_.emplace(id, Impl::Txn{std::move(intent), now, settling, false, {}, {}});
     ++impl_->journaled_;
     impl_->write(
         [impl = impl_.get(), id, entry = std::move(entry),
@@ -69,8 +75,12 @@ TxnId Ledger::begin_commit(CommitIntent intent, std::function<void(bool durable)
 
 void Ledger::finish(TxnId txn, CommitOutcome outcome) {
     const std::lock_guard guard(impl_->mutex_);
+    const auto found = impl_->txns_.find(txn);
+    const bool settling = found != impl_->txns_.end() && found->second.settling;
     impl_->end(txn, outcome,
-               outcome == CommitOutcome::mirrored ? "touched_no_row" : "not_mirrored");
+               outcome != CommitOutcome::mirrored ? "not_mirrored"
+               : settling                         ? "settling"
+                                                  : "touched_no_row");
 }
 
 void Ledger::lose(TxnId txn, std::vector<LimboBackend> backends) {
@@ -209,8 +219,21 @@ void Ledger::close_window(WindowId window) {
     impl_->work_.notify_all();
 }
 
+void Ledger::begin_settling() {
+    impl_->settling_ = true;
+}
+
+void Ledger::end_settling() {
+    const std::lock_guard guard(impl_->mutex_);
+    impl_->settling_ = false;
+    impl_->work_.notify_all();
+}
+
 std::vector<DirtyKey> Ledger::begin_repair(std::size_t max) {
     const std::lock_guard guard(impl_->mutex_);
+    if (impl_->settling_) {
+        return {};
+    }
     auto keys = impl_->dirty_.ready(max, Impl::Clock::now(),
                                     [&](TableId table) { return impl_->repair_blocked(table); });
     for (const DirtyKey& key : keys) {
@@ -310,6 +333,7 @@ void Ledger::forget_all() {
     impl_->dirty_.clear_all();
     impl_->suspects_.clear();
     impl_->windows_.clear();
+    impl_->settling_ = false;
     impl_->write([impl = impl_.get()](sqlite3* db) { impl->store_.replace_all(db, {}); });
     impl_->ended_.notify_all();
 }

@@ -123,6 +123,14 @@ class Ledger {
     /// (false).
     bool wait_in_flight(std::chrono::milliseconds timeout) const;
 
+    // --- settling: from before the first mirrored transaction until every transaction that is not
+    // mirrored has ended. One of those may write a row after a mirrored one did, so what is mirrored
+    // meanwhile stays dirty, and repair waits for the end (R18). Not kept over a restart: the
+    // sessions are gone then, and recovery waits for what they had sent. ---
+
+    void begin_settling();
+    void end_settling();
+
     // --- windows (backfill) and repair; never both at once on one table ---
 
     using WindowId = std::uint64_t;

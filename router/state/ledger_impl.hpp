@@ -2,6 +2,7 @@
 // and ledger_impl.cpp only.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <map>
 #include <mutex>
@@ -28,6 +29,7 @@ class Ledger::Impl {
     struct Txn {
         CommitIntent intent;
         Clock::time_point begun;
+        bool settling = false;
         bool limbo = false;
         Clock::time_point lost;  // if in limbo
         std::vector<LimboBackend> backends;
@@ -80,6 +82,7 @@ class Ledger::Impl {
     std::uint64_t generation_ = 0;
 
     std::map<WindowId, Window> windows_;
+    std::atomic<bool> settling_{false};
     WindowId last_window_ = 0;
     std::multiset<TableId> windows_waiting_;
     std::unordered_set<TableId> repairing_;

@@ -172,10 +172,11 @@ Result<bool> Backfill::Impl::prepare_once() {
         }
         anything_left = anything_left || job->shown.state != "done";
     }
-    if (!anything_left) {
-        return true;
+    auto passed = anything_left ? wait_for_older_transactions(session->source, wait)
+                                : Result<bool>(true);
+    if (passed && *passed) {
+        context_.ledger.end_settling();
     }
-    auto passed = wait_for_older_transactions(session->source, wait);
     if (passed) {
         const std::lock_guard guard(mutex_);
         waiting_for_.clear();

@@ -154,6 +154,28 @@ TEST_F(LedgerTest, OnlyKeysSaidToBeDirtyStayDirtyWhenMirrored) {
     EXPECT_EQ(rows("dirty"), 1);
 }
 
+// R18: a transaction that is not mirrored may write the row after this one.
+TEST_F(LedgerTest, WhatIsMirroredWhileSettlingStaysDirtyAndIsNotRepairedBeforeTheEnd) {
+    ledger_->begin_settling();
+    const TxnId during = begin(upsert(key(1, "a")));
+    ledger_->finish(during, CommitOutcome::mirrored);
+    EXPECT_EQ(ledger_->dirty_count(), 1U);
+    EXPECT_TRUE(ledger_->begin_repair(10).empty());
+    ledger_->end_settling();
+    const auto keys = ledger_->begin_repair(10);
+    ASSERT_EQ(keys.size(), 1U);
+    EXPECT_EQ(keys[0].reason, "settling");
+    ledger_->end_repair();
+    const TxnId after = begin(upsert(key(1, "b")));
+    ledger_->finish(after, CommitOutcome::mirrored);
+    EXPECT_EQ(ledger_->dirty_count(), 1U);
+    ledger_->begin_settling();
+    ledger_->forget_all();
+    const TxnId later = begin(upsert(key(1, "c")));
+    ledger_->finish(later, CommitOutcome::mirrored);
+    EXPECT_EQ(ledger_->dirty_count(), 0U);
+}
+
 TEST_F(LedgerTest, EveryKeyTurnsDirtyWhenNotMirrored) {
     CommitIntent intent = upsert(key(1, "a"));
     intent.writes.push_back({key(2, "b"), true, false});
