@@ -8,6 +8,8 @@
 #include <unordered_map>
 
 #include "proxy/tls.hpp"
+#include "router/auth/key_deriver.hpp"
+#include "router/auth/verifiers.hpp"
 #include "router/config/config.hpp"
 #include "router/migration/breaker.hpp"
 #include "router/shadow/discrepancy.hpp"
@@ -41,6 +43,8 @@ struct Context {
     router::Breaker& breaker;
     Tls& tls;
     CancelRegistry cancels{};
+    router::KeyDeriver key_deriver{};
+    router::Verifiers verifiers{config};
     /// Longest time a client's message waited in a hold, in microseconds.
     std::atomic<std::int64_t> longest_hold_us{0};
     std::function<void(router::PendingDiscrepancy)> report_discrepancy{};

@@ -40,6 +40,8 @@ Proxy::Proxy(Context& context, const router::Directive& directive)
 }
 
 Proxy::~Proxy() {
+    context_.key_deriver.stop();  // they answer to the loops
+    context_.verifiers.stop();
     for (auto& loop : loops_) {
         loop->stop();
     }

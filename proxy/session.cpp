@@ -340,7 +340,10 @@ void Session::connect(router::Side side) {
         }
         to.channel = std::move(*connected);
         to.connected = true;
-        event([this, side] { machine_.server_connected(side); });
+        const auto& config = context_.config;
+        const auto& host = (side == router::Side::source ? config.source : config.target).host;
+        const bool encrypted = to.channel.encrypted() || host.starts_with('/');
+        event([this, side, encrypted] { machine_.server_connected(side, encrypted); });
     });
 }
 
@@ -500,6 +503,29 @@ std::string Session::nonce() {
     return out;
 }
 
+// Answers come on other threads, and the session may be gone by then.
+void Session::request_verifiers(const std::string& user, std::optional<router::Side> only) {
+    context_.verifiers.request(user, only, [&loop = loop_, weak = weak_from_this()](auto answer) {
+        loop.post([weak, answer = std::move(answer)] {
+            if (const auto self = weak.lock()) {
+                self->event([&] { self->machine_.verifiers(*answer); });
+            }
+        });
+    });
+}
+
+void Session::derive_key(std::uint64_t ticket, const protocol::Secret& password,
+                         const std::string& salt, std::uint32_t iterations) {
+    context_.key_deriver.derive(
+        password, salt, iterations, [&loop = loop_, weak = weak_from_this(), ticket](auto key) {
+            loop.post([weak, ticket, key = std::move(key)] {
+                if (const auto self = weak.lock()) {
+                    self->event([&] { self->machine_.key_derived(ticket, key.get()); });
+                }
+            });
+        });
+}
+
 double Session::random() {
     return std::uniform_real_distribution<double>(0, 1)(loop_.random());
 }
@@ -540,6 +566,7 @@ router::SessionInfo Session::info() const {
     info.state = machine_.state_name();
     info.phase = machine_.phase();
     info.mirror_ready = machine_.mirror_ready();
+    info.mirror_login = machine_.mirror_login();
     info.connected_unix_ms = unix_ms(connected_at_);
     const auto since = transaction_since_.load();
     info.transaction_age_ms = since == 0 ? 0 : unix_ms(std::chrono::system_clock::now()) - since;

@@ -96,6 +96,9 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     router::Counters& counters() override { return loop_.counters(); }
     void report_discrepancy(router::PendingDiscrepancy pending) override;
     std::string nonce() override;
+    void request_verifiers(const std::string& user, std::optional<router::Side> only) override;
+    void derive_key(std::uint64_t ticket, const protocol::Secret& password, const std::string& salt,
+                    std::uint32_t iterations) override;
     double random() override;
     void adopted() override;
     void log(int level, const std::string& message) override;

@@ -126,7 +126,16 @@ void read_mirror(Section section, Config::Mirror& out) {
     section.milliseconds("connect_timeout_ms", out.connect_timeout, 1, one_day_ms);
     section.integer("failures_to_open", out.failures_to_open, 1, 1'000'000);
     section.milliseconds("probe_interval_ms", out.probe_interval, 10, one_day_ms);
+    section.strings("logins", out.logins);
+    section.boolean("allow_md5", out.allow_md5);
+    section.word("allow_cleartext", out.allow_cleartext, {"never", "encrypted", "always"});
     section.finish();
+    for (const auto& method : out.logins) {
+        if (method != "users" && method != "scram_keys" && method != "service_role") {
+            section.bad("logins", "has \"" + method +
+                                      "\" in it; write users, scram_keys or service_role");
+        }
+    }
     if (out.lock_timeout >= out.commit_timeout) {
         section.bad(section.has("lock_timeout_ms") ? "lock_timeout_ms" : "commit_timeout_ms",
                     "lock_timeout_ms (" + std::to_string(out.lock_timeout.count()) +
@@ -287,6 +296,10 @@ bool is_loopback_host(std::string_view host) {
     return host == "localhost" || host == "::1" || host == "[::1]" ||
            (host.starts_with("127.") &&
             host.find_first_not_of("0123456789.") == std::string_view::npos);
+}
+
+bool Config::Mirror::login(std::string_view method) const {
+    return std::find(logins.begin(), logins.end(), method) != logins.end();
 }
 
 const UserLogin* Config::user(const std::string& name) const {

@@ -67,6 +67,12 @@ struct Config {
         std::chrono::milliseconds connect_timeout{2000};
         std::uint32_t failures_to_open = 3;              ///< breaker
         std::chrono::milliseconds probe_interval{500};
+        /// How its connections may be logged in: "users", "scram_keys", "service_role".
+        std::vector<std::string> logins{"users", "scram_keys"};
+        bool allow_md5 = true;                           ///< when a server asks so for a password
+        std::string allow_cleartext = "encrypted";       ///< "never", "encrypted", "always"
+
+        bool login(std::string_view method) const;
     } mirror;
 
     struct Backfill {                     // [backfill]

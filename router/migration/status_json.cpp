@@ -68,6 +68,7 @@ boost::json::object to_json(const SessionInfo& it) {
             {"state", it.state},
             {"phase", to_string(it.phase)},
             {"mirror_ready", it.mirror_ready},
+            {"mirror_login", it.mirror_login},
             {"connected_unix_ms", it.connected_unix_ms},
             {"transaction_age_ms", it.transaction_age_ms},
             {"source_process_id", it.source_process_id},

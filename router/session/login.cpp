@@ -1,5 +1,4 @@
-// The start of a connection: the startup packets, authentication relayed to the primary, and the
-// mirror's own login.
+// The start of a connection: the startup packets, and authentication relayed to the primary.
 
 #include "router/session/session_machine.hpp"
 
@@ -27,8 +26,9 @@ void SessionMachine::read_startup() {
         const std::size_t size = protocol::header_size + header->body_size;
         if (header->type == 'X') {
             end_session();
-        } else if (header->type == 'p' && waiting.size() >= size) {
-            primary_out().append(waiting.substr(0, size));
+        } else if (header->type == 'p' && waiting.size() >= size && !verifiers_asked_) {
+            relay_password(waiting.substr(protocol::header_size, header->body_size),
+                           waiting.substr(0, size));
             client_at_ += size;
         }
         return;
@@ -147,7 +147,7 @@ void SessionMachine::connect_primary() {
     port_.connect(primary_);
 }
 
-void SessionMachine::server_connected(Side side) {
+void SessionMachine::server_connected(Side side, bool encrypted) {
     if (stage_ == Stage::closed || (stage_ == Stage::closing && side == primary_)) {
         return;
     }
@@ -163,17 +163,7 @@ void SessionMachine::server_connected(Side side) {
         }
         std::string().swap(startup_bytes_);
     } else if (side != primary_) {
-        auto startup = startup_;
-        startup.version = protocol::protocol_3_0;
-        startup.set("database", database);
-        std::erase_if(startup.parameters,
-                      [](const auto& parameter) { return parameter.first.starts_with("_pq_."); });
-        const auto* login = config_.user(user_);
-        const std::string password = login == nullptr         ? std::string()
-                                     : side == Side::source ? login->source_password
-                                                            : login->target_password;
-        mirror_.set_setup(mirror_setup_sql());
-        mirror_.connected(startup, user_, password, port_.nonce(), out(side));
+        log_in_to_mirror(side, encrypted);
     }
     pump();
 }
@@ -188,6 +178,83 @@ std::string SessionMachine::mirror_setup_sql() const {
            "SET default_transaction_read_only = off; SET synchronous_commit = on";
 }
 
+// The client's answer to the server's challenge, as it is; a SCRAM exchange is watched, and translated
+// where it must be (router/auth/README.md).
+void SessionMachine::relay_password(std::string_view body, std::string_view whole) {
+    if (!scram_ || !scram_->under_way()) {
+        primary_out().append(whole);
+    } else if (const auto for_server = scram_->from_client(body)) {
+        protocol::Message(primary_out(), 'p').bytes(*for_server);
+    } else {
+        verifiers_asked_ = true;
+        port_.request_verifiers(user_, primary_);
+    }
+}
+
+void SessionMachine::translate_login(const RoleVerifiers& answer) {
+    verifiers_asked_ = false;
+    const auto& side = answer.of(primary_);
+    if (!side.readable) {
+        port_.counters().add(Counter::logins_failed);
+        fail_session("28000",
+                     "SCRAM authentication over TLS cannot be passed on: the verifiers of the " +
+                         std::string(to_string(primary_)) + " cannot be read: " + side.error,
+                     "Connect with channel_binding=disable, or let Banyan's role there read "
+                     "pg_authid.");
+        return;
+    }
+    const auto verifier = answer.scram(primary_);
+    protocol::Message(primary_out(), 'p').bytes(
+        scram_->with_verifier(verifier ? &*verifier : nullptr));
+}
+
+void SessionMachine::on_authentication(std::string_view body, std::string_view whole) {
+    constexpr std::size_t method_size = 4;
+    const auto method = body.size() < method_size ? 0 : protocol::get_int32(body.data());
+    const auto data = body.size() < method_size ? body : body.substr(method_size);
+    std::optional<std::string> for_client;
+    switch (method) {
+        case 10: {  // AuthenticationSASL
+            scram_ = std::make_unique<protocol::ScramRelay>();
+            for_client = scram_->mechanisms(data);
+            if (!for_client) {
+                violation("no SASL mechanism that works through a proxy");
+                return;
+            }
+            break;
+        }
+        case 11:  // AuthenticationSASLContinue
+            if (scram_) {
+                scram_->challenge(data);
+            }
+            break;
+        case 12:  // AuthenticationSASLFinal
+            if (scram_) {
+                for_client = scram_->signature(data);
+                if (!for_client) {
+                    violation("no proof that it knows the password");
+                    return;
+                }
+            }
+            break;
+        case 0:  // AuthenticationOk
+            if (scram_) {
+                if (auto evidence = scram_->take_evidence()) {
+                    evidence_ = std::make_unique<protocol::ScramEvidence>(std::move(*evidence));
+                }
+                scram_.reset();
+            }
+            break;
+        default:
+            break;
+    }
+    if (for_client) {
+        protocol::Message(to_client_, 'R').int32(method).bytes(*for_client);
+    } else {
+        to_client_.append(whole);
+    }
+}
+
 void SessionMachine::on_login_message(char type, std::string_view body, std::string_view whole) {
     if (type == 'K') {
         protocol::Reader reader(body);
@@ -199,6 +266,10 @@ void SessionMachine::on_login_message(char type, std::string_view body, std::str
         }
         protocol::encode_backend_key_data(to_client_, primary_key_.first,
                                           port_.cancel_key(primary_key_.first));
+        return;
+    }
+    if (type == 'R') {
+        on_authentication(body, whole);
         return;
     }
     to_client_.append(whole);
@@ -221,16 +292,6 @@ void SessionMachine::login_done() {
     }
 }
 
-void SessionMachine::connect_mirror() {
-    if (mirror_.state() != MirrorLink::State::down || !port_.breaker().allows()) {
-        return;
-    }
-    mirror_settings_.clear();
-    mirror_.connecting();
-    port_.set_deadline(Deadline::mirror_login, config_.mirror.connect_timeout);
-    port_.connect(other(primary_));
-}
-
 void SessionMachine::on_mirror_lost(const std::string& why, bool count) {
     const Side side = other(primary_);
     const auto backend_id = static_cast<std::int32_t>(mirror_.process_id());
@@ -240,6 +301,10 @@ void SessionMachine::on_mirror_lost(const std::string& why, bool count) {
     if (mirror_.in_transaction()) {
         mirror_lost_in_transaction(why);
     }
+    keys_refused_ = keys_refused_ ||
+                    (mirror_login_ == MirrorLogin::scram_keys && mirror_.refused());
+    mirror_keys_.reset();
+    verifiers_asked_ = false;
     const auto unanswered = mirror_.reset();
     for (const auto txn : unanswered) {
         port_.lose(txn, {{side, backend_id}});

@@ -17,9 +17,10 @@ std::string error_text(std::string_view body) {
 
 }  // namespace
 
-void MirrorLink::connected(const protocol::Startup& startup, std::string user, std::string password,
+void MirrorLink::connected(const protocol::Startup& startup, protocol::Credentials credentials,
                            std::string nonce, std::string& out) {
-    login_.emplace(std::move(user), std::move(password), std::move(nonce));
+    login_.emplace(std::move(credentials), std::move(nonce));
+    refused_ = false;
     state_ = State::login;
     protocol::encode_startup(out, startup);
 }
@@ -45,6 +46,8 @@ std::vector<std::uint64_t> MirrorLink::reset() {
     backlog_.clear();
     prepared_.clear();
     login_.reset();
+    authorization_.clear();
+    reported_authorization_.clear();
     state_ = State::down;
     shadows_ = 0;
     group_open_ = false;
@@ -55,26 +58,13 @@ std::vector<std::uint64_t> MirrorLink::reset() {
 
 std::optional<std::string> MirrorLink::on_message(char type, std::string_view body,
                                                   std::string& out) {
-    if (state_ == State::login) {
-        switch (login_->on_message(type, body, out)) {
-            case protocol::Login::State::working:
-                return std::nullopt;
-            case protocol::Login::State::failed:
-                return "mirror login failed: " + login_->error();
-            case protocol::Login::State::ready:
-                process_id_ = login_->process_id();
-                secret_key_ = login_->secret_key();
-                login_.reset();
-                state_ = State::ready;
-                protocol::encode_query(out, setup_);
-                groups_.emplace_front();
-                groups_.front().kind = Kind::setup;
-                out.append(backlog_);
-                std::string().swap(backlog_);
-                return std::nullopt;
-        }
+    if (type == 'S') {
+        return on_parameter(body);
     }
-    if (type == 'N' || type == 'S' || type == 'A') {
+    if (login_) {
+        return on_login_message(type, body, out);
+    }
+    if (type == 'N' || type == 'A') {
         return std::nullopt;
     }
     if (groups_.empty()) {
@@ -82,9 +72,61 @@ std::optional<std::string> MirrorLink::on_message(char type, std::string_view bo
                            : std::string("unexpected message '") + type + "' from the mirror";
     }
     if (type == 'Z') {
-        return finish_group();
+        return finish_group(out);
     }
     on_group_message(type, body);
+    return std::nullopt;
+}
+
+std::optional<std::string> MirrorLink::on_login_message(char type, std::string_view body,
+                                                        std::string& out) {
+    switch (login_->on_message(type, body, out)) {
+        case protocol::Login::State::working:
+            break;
+        case protocol::Login::State::derive:
+            events_.derive();
+            break;
+        case protocol::Login::State::failed:
+            refused_ = true;
+            return "mirror login failed: " + login_->error();
+        case protocol::Login::State::ready:
+            process_id_ = login_->process_id();
+            secret_key_ = login_->secret_key();
+            login_.reset();
+            protocol::encode_query(out, setup_);
+            groups_.emplace_front();
+            groups_.front().kind = Kind::setup;
+            if (!assumes_role()) {
+                state_ = State::ready;
+                out.append(backlog_);
+                std::string().swap(backlog_);
+            }
+            break;
+    }
+    return std::nullopt;
+}
+
+std::optional<std::string> MirrorLink::derived(const protocol::Secret* salted, std::string& out) {
+    if (!login_) {
+        return std::nullopt;
+    }
+    if (salted == nullptr) {
+        return "too many logins wait for a key";
+    }
+    login_->derived(*salted, out);
+    return std::nullopt;
+}
+
+// ParameterStatus. PostgreSQL reports session_authorization whenever it changes.
+std::optional<std::string> MirrorLink::on_parameter(std::string_view body) {
+    protocol::Reader reader(body);
+    if (!assumes_role() || reader.string() != "session_authorization") {
+        return std::nullopt;
+    }
+    reported_authorization_ = reader.string();
+    if (state_ == State::ready && reported_authorization_ != authorization_) {
+        return "the session's authorization changed to \"" + reported_authorization_ + "\"";
+    }
     return std::nullopt;
 }
 
@@ -122,13 +164,22 @@ void MirrorLink::on_group_message(char type, std::string_view body) {
     }
 }
 
-std::optional<std::string> MirrorLink::finish_group() {
+std::optional<std::string> MirrorLink::finish_group(std::string& out) {
     Group group = std::move(groups_.front());
     groups_.pop_front();
     switch (group.kind) {
         case Kind::setup:
             if (group.error) {
                 return "the mirror refused Banyan's session settings: " + group.message;
+            }
+            if (assumes_role()) {
+                if (reported_authorization_ != authorization_) {
+                    return "the mirror did not report the authorization of \"" + authorization_ +
+                           "\"";
+                }
+                state_ = State::ready;
+                out.append(backlog_);
+                std::string().swap(backlog_);
             }
             events_.ready();
             break;

@@ -39,6 +39,8 @@ class MirrorLink {
         std::function<void(std::uint64_t txn, bool committed)> committed;
         /// The current mirror transaction failed (first failure only).
         std::function<void(const std::string& why)> failed;
+        /// login()'s key must be derived; answered by derived().
+        std::function<void()> derive;
     };
 
     explicit MirrorLink(Events events) : events_(std::move(events)) {}
@@ -49,8 +51,14 @@ class MirrorLink {
     /// The connection is being opened.
     void connecting() { state_ = State::connecting; }
     /// The connection is open: sends the startup message.
-    void connected(const protocol::Startup& startup, std::string user, std::string password,
+    void connected(const protocol::Startup& startup, protocol::Credentials credentials,
                    std::string nonce, std::string& out);
+    /// The login under way; nullptr if there is none.
+    const protocol::Login* login() const { return login_ ? &*login_ : nullptr; }
+    /// Ends Events::derive. Null: it cannot be derived; returns an error text as on_message().
+    std::optional<std::string> derived(const protocol::Secret* salted, std::string& out);
+    /// The login itself failed: the server said no, or asked for what there is not.
+    bool refused() const { return refused_; }
     /// Takes over a connection that is logged in and idle (after a flip).
     void adopt(std::uint32_t process_id, std::uint32_t secret_key);
     /// The connection is gone or given up. Unanswered commits are returned.
@@ -60,6 +68,10 @@ class MirrorLink {
 
     /// SQL run once after login, before anything else.
     void set_setup(std::string sql) { setup_ = std::move(sql); }
+    /// The setup gives the session this authorization (SET SESSION AUTHORIZATION). Nothing else is sent
+    /// before the server has reported it, and the connection is given up should it ever change.
+    void set_authorization(std::string role) { authorization_ = std::move(role); }
+    bool assumes_role() const { return !authorization_.empty(); }
 
     // --- the mirror transaction (everything below appends to `out`) ---
 
@@ -119,7 +131,9 @@ class MirrorLink {
     void prepare(const std::string& name, const std::string& sql,
                  const std::vector<std::uint32_t>& types, Group& group, std::string& out);
     void on_group_message(char type, std::string_view body);
-    std::optional<std::string> finish_group();
+    std::optional<std::string> on_login_message(char type, std::string_view body, std::string& out);
+    std::optional<std::string> on_parameter(std::string_view body);
+    std::optional<std::string> finish_group(std::string& out);
     bool is_current(const Group& group) const {
         return in_transaction_ && group.transaction == transaction_;
     }
@@ -129,6 +143,9 @@ class MirrorLink {
     State state_ = State::down;
     std::optional<protocol::Login> login_;
     std::string setup_;
+    std::string authorization_;           ///< empty: the connection is the client's role's own
+    std::string reported_authorization_;  ///< by the server, last
+    bool refused_ = false;
     std::string backlog_;  ///< shadow reads waiting for the login
     std::deque<Group> groups_;
     std::unordered_set<std::string> prepared_;

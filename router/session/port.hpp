@@ -5,10 +5,12 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "protocol/secret.hpp"
 #include "router/catalog/catalog.hpp"
 #include "router/metrics/counters.hpp"
 #include "router/migration/breaker.hpp"
@@ -69,6 +71,12 @@ class SessionPort {
     virtual void report_discrepancy(PendingDiscrepancy pending) = 0;
     /// At least 18 printable random characters.
     virtual std::string nonce() = 0;
+    /// What the servers keep of a role's password; answered by verifiers(). `only`: the other side
+    /// is not asked.
+    virtual void request_verifiers(const std::string& user, std::optional<Side> only) = 0;
+    /// protocol::salt_password(), elsewhere; answered by key_derived() with the same ticket.
+    virtual void derive_key(std::uint64_t ticket, const protocol::Secret& password,
+                            const std::string& salt, std::uint32_t iterations) = 0;
     /// Uniform in [0, 1).
     virtual double random() = 0;
     /// adopted_epoch() changed.

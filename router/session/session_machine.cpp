@@ -42,7 +42,8 @@ SessionMachine::SessionMachine(SessionPort& port, const Config& config, const Di
               }
           },
           [this](std::uint64_t txn, bool committed) { on_committed_on_mirror(txn, committed); },
-          [this](const std::string& why) { mirror_lost_in_transaction(why); }}) {}
+          [this](const std::string& why) { mirror_lost_in_transaction(why); },
+          [this] { derive_mirror_key(); }}) {}
 
 SessionMachine::~SessionMachine() = default;
 

@@ -19,6 +19,8 @@
 #include <vector>
 
 #include "protocol/messages.hpp"
+#include "protocol/scram_relay.hpp"
+#include "router/auth/role_verifiers.hpp"
 #include "router/config/config.hpp"
 #include "router/migration/fleet.hpp"
 #include "router/session/mirror_link.hpp"
@@ -45,13 +47,18 @@ class SessionMachine {
     void client_encrypted(std::optional<std::string> common_name);
     void client_bytes(std::string_view bytes);
     void client_closed();
-    void server_connected(Side side);
+    /// `encrypted`: nobody can listen: TLS, or a Unix socket.
+    void server_connected(Side side, bool encrypted = false);
     void server_bytes(Side side, std::string_view bytes);
     /// The connection could not be made, or is gone.
     void server_lost(Side side, const std::string& why);
     void journaled(TxnId txn, bool durable);
     void deadline(Deadline kind);
     void directive(const Directive& directive);
+    /// Answers request_verifiers().
+    void verifiers(const RoleVerifiers& answer);
+    /// Answers derive_key(). Null: it could not be.
+    void key_derived(std::uint64_t ticket, const protocol::Secret* salted);
     /// Something a step may wait for has changed (a new catalogue).
     void poll();
     /// The operator or a shutdown ends the session: 57P01.
@@ -73,6 +80,9 @@ class SessionMachine {
     bool closed() const { return stage_ == Stage::closed; }
     std::uint64_t adopted_epoch() const { return adopted_epoch_; }
     bool mirror_ready() const { return mirror_.ready(); }
+    /// How the mirror's connection was logged in, or will be: "users", "scram_keys",
+    /// "service_role", "trust"; empty if there is none.
+    std::string_view mirror_login() const;
     Phase phase() const { return phase_; }
     const char* state_name() const;
     const std::string& user() const { return user_; }
@@ -191,18 +201,29 @@ class SessionMachine {
 
     // --- login.cpp ---
     void read_startup();
+    void relay_password(std::string_view body, std::string_view whole);
+    void on_authentication(std::string_view body, std::string_view whole);
+    void translate_login(const RoleVerifiers& answer);
     void on_startup_packet(std::uint32_t code, std::string_view body, std::string_view whole);
     /// False if the client was refused for how it is connected.
     bool transport_suffices();
     void connect_primary();
     void on_login_message(char type, std::string_view body, std::string_view whole);
     void login_done();
-    void connect_mirror();
     void on_mirror_lost(const std::string& why, bool count);
     const Endpoint& endpoint(Side side) const {
         return side == Side::source ? config_.source : config_.target;
     }
     std::string mirror_setup_sql() const;
+
+    // --- mirror_login.cpp ---
+    void connect_mirror();
+    void choose_mirror_login(const RoleVerifiers& answer);
+    void open_mirror();
+    void log_in_to_mirror(Side side, bool encrypted);
+    protocol::Credentials mirror_credentials(Side side, bool encrypted);
+    void derive_mirror_key();
+    bool service_role_possible() const;
 
     // --- extended.cpp ---
     void on_parse(std::string_view body, std::string_view whole);
@@ -335,6 +356,16 @@ class SessionMachine {
     bool gss_asked_ = false;
     std::pair<std::uint32_t, std::uint32_t> primary_key_{0, 0};
     std::optional<std::pair<std::uint32_t, std::uint32_t>> cancel_request_;
+    std::unique_ptr<protocol::ScramRelay> scram_;  ///< until the login is done
+
+    // the mirror's login
+    enum class MirrorLogin : std::uint8_t { none, users, scram_keys, service_role, trust };
+    MirrorLogin mirror_login_ = MirrorLogin::none;
+    std::unique_ptr<protocol::ScramEvidence> evidence_;  ///< of the client's own login
+    std::unique_ptr<protocol::ScramKeys> mirror_keys_;   ///< for the attempt under way
+    bool verifiers_asked_ = false;  ///< the attempt under way, or the client's login, waits for them
+    bool keys_refused_ = false;     ///< the mirror did not take the recovered keys
+    std::uint64_t login_ticket_ = 0;
 
     // the primary
     ReplyQueue replies_;

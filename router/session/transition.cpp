@@ -23,8 +23,15 @@ bool is_protected(std::string_view name) {
     return false;
 }
 
-constexpr const char* settings_sql =
-    "SELECT 'setting', name, setting FROM pg_catalog.pg_settings WHERE source = 'session' AND name "
+// A mirror that the service role logs in to has that role's defaults: what the client's role, its
+// startup message and its database have set is then brought along too.
+constexpr const char* own_settings = "SELECT 'setting', name, setting FROM pg_catalog.pg_settings "
+                                     "WHERE source = 'session'";
+constexpr const char* all_settings =
+    "SELECT 'setting', name, setting FROM pg_catalog.pg_settings WHERE source IN ('session', "
+    "'client', 'user', 'database', 'database user')";
+constexpr const char* settings_tail =
+    " AND name "
     "NOT IN ('transaction_isolation', 'transaction_read_only', 'transaction_deferrable') "
     "UNION ALL SELECT 'role', current_user::pg_catalog.text, pg_catalog.current_setting('role') "
     "UNION ALL SELECT 'schema', s::pg_catalog.text, '' FROM "
@@ -125,6 +132,8 @@ void SessionMachine::begin_adoption() {
 // --- settings ---
 
 void SessionMachine::sync_settings() {
+    const std::string settings_sql =
+        std::string(service_role_possible() ? all_settings : own_settings) + settings_tail;
     internal_query(settings_sql, false, [this](bool ok, const std::vector<Row>& rows) {
         settings_stale_ = false;
         if (ok) {
@@ -261,6 +270,15 @@ void SessionMachine::flip() {
                                   "session has no connection to the new primary");
             return true;
         }
+        if (mirror_.assumes_role()) {
+            // Its authenticated user is the service role: RESET SESSION AUTHORIZATION would give
+            // the client that role's rights.
+            fail_session("57P01", "terminating connection: the migration switched over, and only "
+                                  "Banyan's service role is logged in to the new primary",
+                         "Connect again. With an entry in [[users]] for this role the session "
+                         "would have been kept.");
+            return true;
+        }
         if (settings_stale_) {
             sync_settings();
         }
@@ -284,7 +302,7 @@ void SessionMachine::flip() {
 void SessionMachine::trade_places(const std::vector<std::string>& commands) {
     wait_mirror_drained();
     then([this, commands] {
-        if (!mirror_.ready()) {
+        if (!mirror_.ready() || mirror_.assumes_role()) {
             fail_session("57P01", "terminating connection: the new primary was lost during the "
                                   "switchover");
             return true;

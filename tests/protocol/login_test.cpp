@@ -24,11 +24,25 @@ const std::string sasl_mechanisms = "SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0"s;
 
 /// A login and what it has sent.
 struct Client {
-    explicit Client(std::string password = "secret") : login("app", std::move(password), nonce) {}
+    explicit Client(std::string_view password = "secret") : Client(with_password(password)) {}
+    explicit Client(Credentials credentials) : login(std::move(credentials), nonce) {}
 
+    static Credentials with_password(std::string_view password) {
+        Credentials credentials;
+        credentials.user = "app";
+        credentials.password.emplace(password);
+        return credentials;
+    }
+    /// Derives at once what must be derived.
     State give(char type, std::string_view body) {
         sent.clear();
-        return login.on_message(type, body, sent);
+        const auto state = login.on_message(type, body, sent);
+        if (state != State::derive) {
+            return state;
+        }
+        EXPECT_EQ(sent, "");
+        return login.derived(salt_password(login.password(), login.salt(), login.iterations()),
+                             sent);
     }
     State authenticate(std::uint32_t method, std::string_view data = {}) {
         return give('R', authentication(method, data));

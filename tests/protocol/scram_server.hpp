@@ -42,6 +42,13 @@ class ScramServer {
         return "v=" + base64(hmac(hmac(salted_, "Server Key"), auth));
     }
 
+    /// What the server keeps in pg_authid.
+    std::string verifier() const {
+        return "SCRAM-SHA-256$" + std::to_string(iterations_) + ":" + base64(salt_) + "$" +
+               base64(sha256(hmac(salted_, "Client Key"))) + ":" +
+               base64(hmac(salted_, "Server Key"));
+    }
+
    private:
     static const unsigned char* bytes(const std::string& text) {
         return reinterpret_cast<const unsigned char*>(text.data());

@@ -133,7 +133,7 @@ target = {host = "j", port = 3, database = "k", user = "l", password = "m", conn
 users = [{name = "n", source_password = "o", target_password = "p"}]
 state = {directory = "q"}
 journal = {durability = "power"}
-mirror = {commit_timeout_ms = 14, lock_timeout_ms = 13, connect_timeout_ms = 15, failures_to_open = 16, probe_interval_ms = 17}
+mirror = {commit_timeout_ms = 14, lock_timeout_ms = 13, connect_timeout_ms = 15, failures_to_open = 16, probe_interval_ms = 17, logins = ["service_role"], allow_md5 = false, allow_cleartext = "never"}
 backfill = {workers = 18, chunk_time_ms = 19, max_chunk_rows = 20, max_rows_per_second = 21}
 shadow = {share = 0.25, recheck_attempts = 22, max_discrepancies = 23, log = "r", redact = false, min_samples = 24}
 switchover = {deadline_ms = 125, sequence_margin = 26}
@@ -194,7 +194,10 @@ log = {level = "debug", format = "json"}
     EXPECT_EQ(state_directory, "q");
     EXPECT_EQ(durability, "power");
     {
-        const auto& [commit, lock, connect, failures, probe] = mirror;
+        const auto& [commit, lock, connect, failures, probe, logins, md5, cleartext] = mirror;
+        EXPECT_THAT(logins, testing::ElementsAre("service_role"));
+        EXPECT_FALSE(md5);
+        EXPECT_EQ(cleartext, "never");
         EXPECT_EQ(commit, milliseconds(14));
         EXPECT_EQ(lock, milliseconds(13));
         EXPECT_EQ(connect, milliseconds(15));
@@ -300,6 +303,8 @@ const Refused refusals[] = {
      "write an integer from 0 to 65535"},
     {"float_for_integer", "[backfill]\nworkers = 1.5\n",
      "dir/f.toml:12: backfill.workers:", "write an integer"},
+    {"mirror_login_unknown", "[mirror]\nlogins = [\"users\", \"magic\"]\n",
+     "dir/f.toml:12: mirror.logins: has \"magic\"", "write users, scram_keys or service_role"},
     {"duration_with_unit", "[mirror]\ncommit_timeout_ms = \"2s\"\n",
      "dir/f.toml:12: mirror.commit_timeout_ms: is a string", "without quotes or unit"},
     {"integer_for_string", "[listen]\nhost = 1\n", "dir/f.toml:12: listen.host: is an integer",

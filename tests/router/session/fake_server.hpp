@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "message_text.hpp"
+#include "tests/protocol/scram_server.hpp"
 
 namespace banyan::test {
 
@@ -66,6 +67,11 @@ class FakeServer {
     /// The next Sync that ends an implicit transaction, or the next COMMIT, fails so.
     std::string commit_error;
     bool wants_password = false;
+    /// SCRAM is asked for, with this password; on TLS as PostgreSQL does it there.
+    std::optional<std::string> scram_password;
+    bool on_tls = false;
+    /// Does not report what SET SESSION AUTHORIZATION did.
+    bool hides_authorization = false;
     /// Reads nothing and answers nothing while set.
     bool hangs = false;
 
@@ -78,6 +84,8 @@ class FakeServer {
         portals_.clear();
         status_ = 'I';
         started_ = logged_in_ = ignoring_ = copy_in_ = false;
+        scram_.reset();
+        scram_first_.clear();
     }
     void receive(std::string_view bytes) {
         in_.append(bytes);
@@ -170,6 +178,19 @@ class FakeServer {
                 answer('R').int32(3);
                 flush();
             }
+            if (scram_password) {
+                scram_.emplace(*scram_password, 4096);
+                auto message = answer('R');
+                message.int32(10);
+                if (on_tls) {
+                    message.string("SCRAM-SHA-256-PLUS");
+                }
+                message.string("SCRAM-SHA-256").byte(0);
+            }
+            flush();
+        }
+        if (scram_ && !scram()) {
+            return;
         }
         if (wants_password) {
             if (in_.size() < 5 || in_.size() < 1 + protocol::get_int32(in_.data() + 1)) {
@@ -184,6 +205,44 @@ class FakeServer {
         answer('S').string("server_version").string("15.0");
         answer('K').int32(process_id_).int32(77);
         ready();
+    }
+
+    /// One step of the exchange after the other; true once the client has proved itself.
+    bool scram() {
+        while (in_.size() >= 5 && in_.front() == 'p' &&
+               in_.size() >= 1 + protocol::get_int32(in_.data() + 1)) {
+            const std::size_t size = 1 + protocol::get_int32(in_.data() + 1);
+            protocol::Reader reader(std::string_view(in_).substr(5, size - 5));
+            std::string said;
+            if (scram_first_.empty()) {
+                reader.string();
+                reader.int32();
+                scram_first_ = reader.rest();
+                note("SCRAM " + scram_first_.substr(0, 3));
+                if (on_tls && scram_first_.front() == 'y') {
+                    fail("28000");
+                    return false;
+                }
+                said = scram_->first(scram_first_);
+                in_.erase(0, size);
+                answer('R').int32(11).bytes(said);
+                flush();
+                continue;
+            }
+            const std::string_view final = reader.rest();
+            const std::string binding = scram_first_.front() == 'y' ? "c=eSws," : "c=biws,";
+            said = final.starts_with(binding) ? scram_->final_message(final) : "";
+            note(said.empty() ? "SCRAM wrong proof" : "SCRAM proof");
+            in_.erase(0, size);
+            if (said.empty()) {
+                fail("28P01");
+                return false;
+            }
+            answer('R').int32(12).bytes(said);
+            scram_.reset();
+            return true;
+        }
+        return false;
     }
 
     const Reply* rule(std::string_view sql) const {
@@ -394,6 +453,11 @@ class FakeServer {
 
     void complete(const std::string& sql, const Reply* reply) {
         std::string tag = sql.substr(0, sql.find_first_of(" ;"));
+        if (constexpr std::string_view set = "SET SESSION AUTHORIZATION '";
+            sql.starts_with(set) && !hides_authorization) {
+            answer('S').string("session_authorization").string(
+                sql.substr(set.size(), sql.size() - set.size() - 1));
+        }
         const auto rows = std::to_string(reply == nullptr ? 1 : reply->rows.size());
         if (tag == "BEGIN") {
             status_ = 'T';
@@ -434,6 +498,8 @@ class FakeServer {
         }
     }
 
+    std::optional<ScramServer> scram_;
+    std::string scram_first_;
     std::string name_;
     std::uint32_t process_id_;
     Lines& events_;

@@ -14,13 +14,20 @@ using router::MirrorLink;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
+protocol::Credentials credentials(std::string user, std::string_view password) {
+    protocol::Credentials made;
+    made.user = std::move(user);
+    made.password.emplace(password);
+    return made;
+}
+
 /// A link and what it told.
 struct Link {
     Link() {
         link.set_setup("SET session_replication_role = replica");
         link.connecting();
         protocol::Startup packet;
-        link.connected(packet, "app", "secret", "0123456789abcdefghij", out);
+        link.connected(packet, credentials("app", "secret"), "0123456789abcdefghij", out);
         out.clear();
     }
     void log_in() {
@@ -55,7 +62,8 @@ struct Link {
         [this](std::uint64_t txn, bool committed) {
             told.push_back((committed ? "committed " : "not committed ") + std::to_string(txn));
         },
-        [this](const std::string& why) { told.push_back("failed " + why); }}};
+        [this](const std::string& why) { told.push_back("failed " + why); },
+        [this] { told.push_back("derive"); }}};
 };
 
 std::string done(const std::string& tag) { return raw('2') + raw('C', tag + '\0'); }

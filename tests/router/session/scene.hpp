@@ -93,6 +93,13 @@ class ScriptedPort final : public router::SessionPort {
         discrepancies.push_back(std::move(pending));
     }
     std::string nonce() override { return "0123456789abcdefghij"; }
+    void request_verifiers(const std::string& user, std::optional<Side> only) override {
+        verifier_requests.push_back(user + (only ? " " + std::string(to_string(*only)) : ""));
+    }
+    void derive_key(std::uint64_t ticket, const protocol::Secret& password, const std::string& salt,
+                    std::uint32_t iterations) override {
+        derivations.push_back({ticket, protocol::salt_password(password, salt, iterations)});
+    }
     double random() override { return 0.5; }
     void adopted() override { ++adoptions; }
     void log(int, const std::string&) override {}
@@ -116,6 +123,8 @@ class ScriptedPort final : public router::SessionPort {
     std::vector<SuspectMark> suspects;
     std::map<Deadline, std::chrono::milliseconds> deadlines;
     std::vector<router::PendingDiscrepancy> discrepancies;
+    Lines verifier_requests;  ///< "user side", not answered yet
+    std::vector<std::pair<std::uint64_t, protocol::Secret>> derivations;  ///< not answered yet
     int reloads = 0;
     int adoptions = 0;
 };
@@ -228,6 +237,10 @@ class Scene {
     FakeServer target{"target", 22, events};
     SessionMachine machine;
     bool journal_answers = true;
+    bool encrypted = false;  ///< the servers' connections
+    bool keys_answer = true;
+    bool verifiers_answer = true;
+    router::RoleVerifiers role_verifiers;  ///< not readable unless a test sets them
     bool connects_answer = true;
     std::size_t client_chunk = std::string::npos;
     std::size_t server_chunk = std::string::npos;
@@ -260,7 +273,7 @@ class Scene {
             port.connects.erase(port.connects.begin());
             port.closed.erase(side);
             server(side).connected();
-            give([&] { machine.server_connected(side); });
+            give([&] { machine.server_connected(side, encrypted); });
             return true;
         }
         for (const Side side : {Side::source, Side::target}) {
@@ -273,6 +286,17 @@ class Scene {
             if (!bytes.empty()) {
                 return true;
             }
+        }
+        if (keys_answer && !port.derivations.empty()) {
+            const auto [ticket, key] = std::move(port.derivations.front());
+            port.derivations.erase(port.derivations.begin());
+            give([&, t = ticket, &k = key] { machine.key_derived(t, &k); });
+            return true;
+        }
+        if (verifiers_answer && !port.verifier_requests.empty()) {
+            port.verifier_requests.erase(port.verifier_requests.begin());
+            give([&] { machine.verifiers(role_verifiers); });
+            return true;
         }
         if (journal_answers && !port.unanswered.empty()) {
             const TxnId txn = port.unanswered.front();

@@ -241,6 +241,7 @@ TEST(SessionLogin, WaitsForAHoldAndTakesTheNewPhaseWithIt) {
 TEST(SessionLogin, InAMirroringPhaseTheMirrorIsLoggedInWithOurCredentials) {
     Scene scene(Phase::dual_write);
     scene.config.users.push_back({"app", "for the source", "for the target"});
+    scene.config.mirror.allow_cleartext = "always";
     scene.target.wants_password = true;
     scene.send(startup("shop", {{"_pq_.future", "1"}}));
     EXPECT_THAT(scene.target.log(),
