@@ -118,6 +118,9 @@ void SessionMachine::deadline(Deadline kind) {
                 on_mirror_lost("the mirror's login took too long", true);
             }
             break;
+        case Deadline::mirror_retry:
+            mirror_refused_ = false;
+            break;
         case Deadline::shadow_yield:
             if (mirror_.front_is_shadow()) {
                 port_.send_cancel(other(primary_), mirror_.process_id(), mirror_.secret_key());

@@ -3,6 +3,11 @@
 #include "router/session/session_machine.hpp"
 
 namespace banyan::router {
+namespace {
+
+constexpr auto mirror_retry = std::chrono::seconds(5);
+
+}  // namespace
 
 void SessionMachine::read_startup() {
     const std::string_view waiting = std::string_view(client_in_).substr(client_at_);
@@ -301,8 +306,13 @@ void SessionMachine::on_mirror_lost(const std::string& why, bool count) {
     if (mirror_.in_transaction()) {
         mirror_lost_in_transaction(why);
     }
-    keys_refused_ = keys_refused_ ||
-                    (mirror_login_ == MirrorLogin::scram_keys && mirror_.refused());
+    const bool refused = mirror_.refused();
+    if (refused && mirror_login_ == MirrorLogin::scram_keys) {
+        keys_refused_ = true;  // another way is tried at once
+    } else if (refused) {
+        mirror_refused_ = true;
+        port_.set_deadline(Deadline::mirror_retry, mirror_retry);
+    }
     mirror_keys_.reset();
     verifiers_asked_ = false;
     const auto unanswered = mirror_.reset();
@@ -322,7 +332,8 @@ void SessionMachine::on_mirror_lost(const std::string& why, bool count) {
     if (count) {
         port_.counters().add(Counter::mirror_failures);
         port_.log(3, "mirror connection of " + user_ + " lost: " + why);
-        if (port_.breaker().failed()) {
+        // A role that may not log in says nothing about the mirror: the others are not cut off.
+        if (!refused && port_.breaker().failed()) {
             port_.log(4, "the mirror's breaker is open: keys are journaled only (" + why + ")");
         }
     }

@@ -15,12 +15,17 @@ std::string error_text(std::string_view body) {
            std::string(protocol::error_field(fields, 'M'));
 }
 
+// Authorization, a database or role that is not there; or Banyan itself broke the login off.
+bool is_refusal(std::string_view sqlstate) {
+    return sqlstate.empty() || sqlstate.starts_with("28") || sqlstate.starts_with("3D") ||
+           sqlstate.starts_with("42") || sqlstate.starts_with("22");
+}
+
 }  // namespace
 
 void MirrorLink::connected(const protocol::Startup& startup, protocol::Credentials credentials,
                            std::string nonce, std::string& out) {
     login_.emplace(std::move(credentials), std::move(nonce));
-    refused_ = false;
     state_ = State::login;
     protocol::encode_startup(out, startup);
 }
@@ -46,6 +51,7 @@ std::vector<std::uint64_t> MirrorLink::reset() {
     backlog_.clear();
     prepared_.clear();
     login_.reset();
+    refused_ = false;
     authorization_.clear();
     reported_authorization_.clear();
     state_ = State::down;
@@ -87,7 +93,7 @@ std::optional<std::string> MirrorLink::on_login_message(char type, std::string_v
             events_.derive();
             break;
         case protocol::Login::State::failed:
-            refused_ = true;
+            refused_ = is_refusal(login_->sqlstate());
             return "mirror login failed: " + login_->error();
         case protocol::Login::State::ready:
             process_id_ = login_->process_id();
@@ -170,6 +176,7 @@ std::optional<std::string> MirrorLink::finish_group(std::string& out) {
     switch (group.kind) {
         case Kind::setup:
             if (group.error) {
+                refused_ = is_refusal(group.message.substr(0, 5));
                 return "the mirror refused Banyan's session settings: " + group.message;
             }
             if (assumes_role()) {

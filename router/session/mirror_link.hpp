@@ -57,7 +57,8 @@ class MirrorLink {
     const protocol::Login* login() const { return login_ ? &*login_ : nullptr; }
     /// Ends Events::derive. Null: it cannot be derived; returns an error text as on_message().
     std::optional<std::string> derived(const protocol::Secret* salted, std::string& out);
-    /// The login itself failed: the server said no, or asked for what there is not.
+    /// It was this login that failed, not the server: the role may not, or there is no password.
+    /// Holds until reset().
     bool refused() const { return refused_; }
     /// Takes over a connection that is logged in and idle (after a flip).
     void adopt(std::uint32_t process_id, std::uint32_t secret_key);

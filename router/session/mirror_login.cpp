@@ -31,7 +31,8 @@ bool SessionMachine::service_role_possible() const {
 }
 
 void SessionMachine::connect_mirror() {
-    if (mirror_.state() != MirrorLink::State::down || !port_.breaker().allows()) {
+    if (mirror_.state() != MirrorLink::State::down || !port_.breaker().allows() ||
+        mirror_refused_) {
         return;
     }
     mirror_settings_.clear();

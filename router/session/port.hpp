@@ -26,6 +26,7 @@ enum class Deadline : std::uint8_t {
     login,         ///< the whole of a client's login
     mirror,        ///< the mirror must answer: commit barrier, statement, or drain
     mirror_login,  ///< connecting and logging in to the mirror
+    mirror_retry,  ///< a refused login to the mirror may be tried again
     shadow_yield,  ///< a shadow read stands in the way of a write
     catalog,       ///< waiting for the catalogue after DDL
     count_         ///< not a deadline

@@ -364,6 +364,7 @@ class SessionMachine {
     std::unique_ptr<protocol::ScramEvidence> evidence_;  ///< of the client's own login
     std::unique_ptr<protocol::ScramKeys> mirror_keys_;   ///< for the attempt under way
     bool verifiers_asked_ = false;  ///< the attempt under way, or the client's login, waits for them
+    bool mirror_refused_ = false;   ///< not tried again before Deadline::mirror_retry or a directive
     bool keys_refused_ = false;     ///< the mirror did not take the recovered keys
     std::uint64_t login_ticket_ = 0;
 

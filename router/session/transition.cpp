@@ -83,6 +83,7 @@ void SessionMachine::wait_mirror_drained() {
 
 void SessionMachine::begin_adoption() {
     const Directive next = wanted_;
+    mirror_refused_ = false;
     const bool flips = primary_of(next.phase) != primary_;
     if (next.phase == phase_ && !next.hold && !flips) {
         adopt(next);

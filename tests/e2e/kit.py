@@ -171,7 +171,7 @@ class Banyan:
             "users": [{"name": user, "source_password": PASSWORDS.get(user, ""), "target_password": PASSWORDS.get(user, "")}
                       for user in (*users, "postgres")],
             "state": {"directory": self.directory / "state"},
-            "mirror": {}, "backfill": {}, "shadow": {"min_samples": 1}, "switchover": {}, "limits": {},
+            "mirror": {"allow_cleartext": "always"}, "backfill": {}, "shadow": {"min_samples": 1}, "switchover": {}, "limits": {},
             "proxy": {"threads": 2},
             "admin": {"host": "127.0.0.1", "port": 0, "port_file": self.directory / "admin-port"},
             "admin.tokens": [{"name": role, "sha256": hashlib.sha256(token.encode()).hexdigest(), "role": role}

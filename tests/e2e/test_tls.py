@@ -444,6 +444,31 @@ def test_scram_from_a_client_without_tls_passes_to_a_server_with_it(two_legs):
 
 
 @pytest.mark.short
+def test_scram_passes_with_tls_on_both_legs(two_legs, certificate):
+    """libpq says that it could bind the channel; a server on TLS takes that for an attack, unless Banyan speaks for itself."""
+    banyan = two_legs(listen={"sslmode": "require", "ssl_cert_file": certificate[0], "ssl_key_file": certificate[1]},
+                      endpoint={"sslmode": "require", "host": "localhost"})
+    direct = banyan.dsn("scram_user").replace(f"port={banyan.port}", f"port={banyan.source.port}")
+    for phase in ("INITIAL", "DUAL_WRITE", "SWITCHOVER"):
+        banyan.lead_to(phase)
+        for options in ({}, {"channel_binding": "disable"}):
+            connection = connect(banyan, "scram_user", sslmode="require", **options)
+            assert one(connection, "select session_user") == "scram_user"
+            with connection.cursor() as cursor:
+                cursor.execute("insert into t values ((select coalesce(max(id), 0) + 1 from t), 'x')")
+            connection.close()
+        errors = []
+        for dsn in (direct, banyan.dsn("scram_user")):
+            with pytest.raises(psycopg2.OperationalError) as refused:
+                psycopg2.connect(dsn, password="wrong", sslmode="require")
+            errors.append(str(refused.value).split("FATAL:")[1])
+        assert errors[0] == errors[1] and "password authentication failed" in errors[0]
+    with pytest.raises(psycopg2.OperationalError, match="channel binding"):
+        connect(banyan, "scram_user", sslmode="require", channel_binding="require")
+    banyan.settle_and_compare()
+
+
+@pytest.mark.short
 def test_a_cancel_request_goes_to_the_server_over_tls(two_legs):
     banyan = two_legs(endpoint={"sslmode": "require", "host": "localhost"})
     with banyan.wire() as client:

@@ -64,7 +64,7 @@ void act(Scene& scene, FuzzedDataProvider& input, std::uint64_t& epoch, bool& no
             scene.answer_journal(input.ConsumeBool());
             break;
         case 5: {
-            const auto kind = static_cast<Deadline>(input.ConsumeIntegralInRange(0, 4));
+            const auto kind = static_cast<Deadline>(input.ConsumeIntegralInRange(0, 5));
             if (scene.port.deadlines.contains(kind)) {
                 scene.deadline(kind);
             }

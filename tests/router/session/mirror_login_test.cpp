@@ -346,6 +346,37 @@ TEST(MirrorLogin, AVerifierThatNeverComesIsGivenUp) {
     EXPECT_THAT(scene.target.log(), IsEmpty());
 }
 
+TEST(MirrorLogin, ARoleThatIsRefusedIsTriedAgainLaterAndCutsNobodyElseOff) {
+    Scene scene(Phase::dual_write);  // no password, and the mirror asks for one
+    scene.target.scram_password = "secret";
+    scene.send(startup());
+    for (int i = 0; i < 10; ++i) {
+        scene.send(query("INSERT INTO item VALUES (7)"));
+    }
+    EXPECT_THAT(scene.target.log(), ElementsAre("startup app@shop_new"));
+    EXPECT_EQ(scene.count(Counter::mirror_failures), 1U);
+    EXPECT_TRUE(scene.port.the_breaker.allows());
+    ASSERT_EQ(scene.port.deadlines.count(Deadline::mirror_retry), 1U);
+    scene.deadline(Deadline::mirror_retry);
+    scene.send(query("INSERT INTO item VALUES (7)"));
+    EXPECT_THAT(scene.target.log(), ElementsAre("startup app@shop_new"));
+    scene.direct(directive(1, Phase::dual_write, true));  // a flip may be near
+    EXPECT_THAT(scene.target.log(), ElementsAre("startup app@shop_new"));
+    // What the mirror itself cannot do still counts.
+    for (const auto* sqlstate : {"57P03", "53300"}) {
+        Scene full(Phase::dual_write);
+        full.target.hangs = true;
+        full.send(startup());
+        const auto text = "SFATAL\0C"s + sqlstate + "\0Mno\0\0"s;
+        for (int i = 0; i < 3; ++i) {
+            full.server_says(Side::target, raw('E', text));
+            full.send(query("INSERT INTO item VALUES (7)"));
+        }
+        EXPECT_FALSE(full.port.the_breaker.allows()) << sqlstate;
+        EXPECT_EQ(full.port.deadlines.count(Deadline::mirror_retry), 0U);
+    }
+}
+
 // --- the service role ---
 
 struct ServiceScene : Scene {
