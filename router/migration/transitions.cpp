@@ -22,6 +22,16 @@ std::pair<SideFacts, SideFacts> Control::Impl::measure_sides() {
     for (const UserLogin& user : core.config.users) {
         roles.push_back(user.name);
     }
+    // Whoever is here now, too; unless the service role sets the mirror up for it.
+    const auto& mirror = core.config.mirror;
+    if (core.fleet() != nullptr && !mirror.login("service_role")) {
+        for (const SessionInfo& session : core.fleet()->sessions()) {
+            if (session.state != "login" && session.state != "closing" &&
+                std::find(roles.begin(), roles.end(), session.user) == roles.end()) {
+                roles.push_back(session.user);
+            }
+        }
+    }
     const auto with_service = [&](const Endpoint& endpoint) {
         auto all = roles;
         if (std::find(all.begin(), all.end(), endpoint.user) == all.end()) {

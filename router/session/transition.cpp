@@ -274,6 +274,8 @@ void SessionMachine::flip() {
         if (mirror_.assumes_role()) {
             // Its authenticated user is the service role: RESET SESSION AUTHORIZATION would give
             // the client that role's rights.
+            port_.log(3, "session of " + user_ + " ended at the flip: only the service role is "
+                         "logged in to the new primary for it");
             fail_session("57P01", "terminating connection: the migration switched over, and only "
                                   "Banyan's service role is logged in to the new primary",
                          "Connect again. With an entry in [[users]] for this role the session "

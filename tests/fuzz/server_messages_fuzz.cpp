@@ -18,13 +18,21 @@ void require(bool holds) {
 }
 
 void log_in(std::string_view bytes) {
-    Login login("app", "secret", "0123456789abcdefghij");
+    Credentials credentials;
+    credentials.user = "app";
+    credentials.password.emplace("secret");
+    Login login(std::move(credentials), "0123456789abcdefghij");
+    const Secret salted("a key of thirty-two bytes, really");
     std::string out;
     // Type, one byte of length, body.
     while (bytes.size() >= 2) {
         const auto size = std::min<std::size_t>(static_cast<unsigned char>(bytes[1]),
                                                 bytes.size() - 2);
-        if (login.on_message(bytes[0], bytes.substr(2, size), out) != Login::State::working) {
+        auto state = login.on_message(bytes[0], bytes.substr(2, size), out);
+        if (state == Login::State::derive) {
+            state = login.derived(salted, out);
+        }
+        if (state != Login::State::working) {
             return;
         }
         bytes.remove_prefix(2 + size);
