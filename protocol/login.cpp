@@ -83,7 +83,8 @@ Login::State Login::authenticate(std::string_view body, std::string& out) {
             return State::working;
         case 3:  // AuthenticationCleartextPassword
             return send_password(credentials_.allow_cleartext, "in clear text",
-                                 credentials_.password ? credentials_.password->copy() : Secret(), out);
+                                 credentials_.password ? credentials_.password->copy() : Secret(),
+                                 out);
         case 5: {  // AuthenticationMD5Password
             const auto salt = reader.bytes(4);
             if (!reader.ok()) {
@@ -142,8 +143,10 @@ Login::State Login::scram_first(Reader& reader, std::string& out) {
     client_first_bare_ = "n=,r=" + nonce_;
     const std::string first = "n,," + client_first_bare_;
     exchange_ = Exchange::first_sent;
-    Message(out, 'p').string("SCRAM-SHA-256").int32(
-        static_cast<std::uint32_t>(first.size())).bytes(first);
+    Message(out, 'p')
+        .string("SCRAM-SHA-256")
+        .int32(static_cast<std::uint32_t>(first.size()))
+        .bytes(first);
     return State::working;
 }
 
@@ -179,12 +182,13 @@ Login::State Login::derived(const Secret& salted_password, std::string& out) {
 
 Login::State Login::scram_proof_with(const ScramKeys& keys, std::string& out) {
     const std::string without_proof = "c=biws,r=" + challenge_.nonce;
-    const std::string signed_text =
-        client_first_bare_ + "," + server_first_ + "," + without_proof;
+    const std::string signed_text = client_first_bare_ + "," + server_first_ + "," + without_proof;
     server_signature_ = scram_signature(keys.server_key, signed_text);
     exchange_ = Exchange::proof_sent;
-    Message(out, 'p').bytes(without_proof).bytes(",p=").bytes(
-        scram_proof(keys.client_key, signed_text).reveal());
+    Message(out, 'p')
+        .bytes(without_proof)
+        .bytes(",p=")
+        .bytes(scram_proof(keys.client_key, signed_text).reveal());
     return State::working;
 }
 

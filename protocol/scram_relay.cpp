@@ -108,8 +108,8 @@ std::string ScramRelay::with_verifier(const ScramVerifier* verifier) {
     server_auth_message_ = client_first_bare_ + "," + server_first_ + "," + for_server;
     Secret proof = std::move(proof_);
     if (verifier != nullptr && without_proof_.starts_with(binding_y)) {
-        if (const auto client_key = recover_client_key(
-                verifier->stored_key, evidence_->auth_message, proof)) {
+        if (const auto client_key =
+                recover_client_key(verifier->stored_key, evidence_->auth_message, proof)) {
             proof = scram_proof(*client_key, server_auth_message_);
             server_key_ = verifier->server_key.copy();
         }

@@ -1,7 +1,7 @@
 // One client's SCRAM exchange on its way to the server, without I/O. It is observed, so that the
-// client's key can be recovered later; and where the server would take the proxy for an attacker who
-// strips channel binding, it is translated: the client's "y" becomes "n", with proof and signature
-// made anew for what each side saw. Why that is sound: router/auth/README.md.
+// client's key can be recovered later; and where the server would take the proxy for an attacker
+// who strips channel binding, it is translated: the client's "y" becomes "n", with proof and
+// signature made anew for what each side saw. Why that is sound: router/auth/README.md.
 #pragma once
 
 #include <cstdint>
@@ -25,8 +25,8 @@ class ScramRelay {
     /// The body of a client's SASLInitialResponse or SASLResponse, as the server shall see it.
     /// nullopt: with_verifier() must be called, and gives it.
     std::optional<std::string> from_client(std::string_view body);
-    /// `verifier`: the role's on this server; null if it has none that is SCRAM's. A proof that does
-    /// not fit it goes to the server as it came, which refuses it in its own words.
+    /// `verifier`: the role's on this server; null if it has none that is SCRAM's. A proof that
+    /// does not fit it goes to the server as it came, which refuses it in its own words.
     std::string with_verifier(const ScramVerifier* verifier);
 
     /// AuthenticationSASLContinue's data, which the client sees unchanged.
@@ -49,10 +49,10 @@ class ScramRelay {
     bool translating_ = false;
     std::string client_first_bare_;  ///< empty: not understood, so not observed
     std::string server_first_;
-    std::string without_proof_;      ///< of the client's last message
+    std::string without_proof_;  ///< of the client's last message
     Secret proof_;
-    std::string server_auth_message_;         ///< what the server signs, if translating
-    std::optional<Secret> server_key_;        ///< if translating, and the proof was right
+    std::string server_auth_message_;   ///< what the server signs, if translating
+    std::optional<Secret> server_key_;  ///< if translating, and the proof was right
     std::optional<ScramEvidence> evidence_;
 };
 

@@ -15,8 +15,8 @@ constexpr std::size_t max_known = 4096;
 // nothing away.
 std::string key_of(const protocol::Secret& password, const std::string& salt,
                    std::uint32_t iterations) {
-    const std::string rest = std::to_string(password.size()) + ":" + std::to_string(iterations) +
-                             ":" + salt;
+    const std::string rest =
+        std::to_string(password.size()) + ":" + std::to_string(iterations) + ":" + salt;
     std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
     unsigned int size = 0;
     EVP_MD_CTX* context = EVP_MD_CTX_new();
@@ -36,7 +36,9 @@ KeyDeriver::KeyDeriver(std::size_t threads) {
     }
 }
 
-KeyDeriver::~KeyDeriver() { stop(); }
+KeyDeriver::~KeyDeriver() {
+    stop();
+}
 
 void KeyDeriver::stop() {
     {

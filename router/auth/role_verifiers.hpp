@@ -13,8 +13,9 @@ namespace banyan::router {
 struct RoleVerifiers {
     struct OneSide {
         bool readable = false;
-        std::string error;                     ///< why not
-        std::optional<protocol::Secret> text;  ///< rolpassword; nullopt: no such role, or no password
+        std::string error;  ///< why not
+        std::optional<protocol::Secret>
+            text;  ///< rolpassword; nullopt: no such role, or no password
     };
     std::array<OneSide, 2> sides;
 

@@ -1,6 +1,6 @@
 // Reads what the servers keep of a role's password (pg_authid.rolpassword), as Banyan's own role: a
-// superuser, or one with SELECT on pg_authid. One thread and one connection for each side, so that a
-// server that hangs holds up nobody who asks for the other. Nothing is kept once it was answered.
+// superuser, or one with SELECT on pg_authid. One thread and one connection for each side, so that
+// a server that hangs holds up nobody who asks for the other. Nothing is kept once it was answered.
 #pragma once
 
 #include <array>

@@ -1,5 +1,6 @@
-// How the mirror's connection is logged in, in the client's name: with what is configured for its role,
-// with the SCRAM keys of its own login, or through Banyan's service role (router/auth/README.md).
+// How the mirror's connection is logged in, in the client's name: with what is configured for its
+// role, with the SCRAM keys of its own login, or through Banyan's service role
+// (router/auth/README.md).
 
 #include "router/session/session_machine.hpp"
 
@@ -52,8 +53,8 @@ void SessionMachine::connect_mirror() {
 
 void SessionMachine::open_mirror() {
     if (mirror_login_ == MirrorLogin::none) {
-        mirror_login_ = config_.mirror.login("service_role") ? MirrorLogin::service_role
-                                                             : MirrorLogin::trust;
+        mirror_login_ =
+            config_.mirror.login("service_role") ? MirrorLogin::service_role : MirrorLogin::trust;
     }
     port_.connect(other(primary_));
 }
@@ -72,8 +73,8 @@ void SessionMachine::verifiers(const RoleVerifiers& answer) {
     pump();
 }
 
-// The key fits the mirror only if the mirror has the very same verifier; and it is there only if the
-// role's password is still the one of the client's login.
+// The key fits the mirror only if the mirror has the very same verifier; and it is there only if
+// the role's password is still the one of the client's login.
 void SessionMachine::choose_mirror_login(const RoleVerifiers& answer) {
     const auto verifier = answer.scram(primary_);
     if (!verifier || !answer.identical()) {
@@ -92,9 +93,8 @@ protocol::Credentials SessionMachine::mirror_credentials(Side side, bool encrypt
     protocol::Credentials credentials;
     credentials.user = user_;
     credentials.allow_md5 = config_.mirror.allow_md5;
-    credentials.allow_cleartext =
-        config_.mirror.allow_cleartext == "always" ||
-        (config_.mirror.allow_cleartext == "encrypted" && encrypted);
+    credentials.allow_cleartext = config_.mirror.allow_cleartext == "always" ||
+                                  (config_.mirror.allow_cleartext == "encrypted" && encrypted);
     std::string_view password;
     switch (mirror_login_) {
         case MirrorLogin::users:

@@ -16,7 +16,9 @@ namespace {
 using namespace std::string_literals;
 
 template <class T>
-concept Printable = requires(std::ostream& out, const T& value) { out << value; };
+concept Printable = requires(std::ostream& out, const T& value) {
+    out << value;
+};
 
 TEST(Secret, CanNeitherBePrintedNorCopiedByAccident) {
     static_assert(Printable<std::string>);
@@ -35,8 +37,9 @@ TEST(Secret, CanNeitherBePrintedNorCopiedByAccident) {
 
 // RFC 7677, section 3.
 TEST(Scram, AgreesWithTheStandardsExample) {
-    const std::string first = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,"
-                              "s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
+    const std::string first =
+        "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,"
+        "s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
     const std::string signed_text = "n=user,r=rOprNGfwEbeRWgbNEkqO," + first +
                                     ",c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
     const auto challenge = parse_scram_challenge(first);
@@ -103,8 +106,8 @@ struct Exchange {
         keys = scram_keys(salt_password(Secret(password), challenge->salt, 4096));
         without_proof = (gs2 == 'y' ? "c=eSws,r=" : "c=biws,r=") + challenge->nonce;
         signed_text = bare + "," + first + "," + without_proof;
-        last = without_proof + ",p=" +
-               std::string(scram_proof(keys.client_key, signed_text).reveal());
+        last =
+            without_proof + ",p=" + std::string(scram_proof(keys.client_key, signed_text).reveal());
     }
 
     const char flag;
@@ -157,8 +160,7 @@ TEST(ScramRelay, AClientThatCouldBindIsTranslated) {
               "v=" + scram_signature(it.keys.server_key, it.signed_text));
     const auto evidence = it.relay.take_evidence();
     ASSERT_TRUE(evidence);
-    EXPECT_TRUE(
-        recover_client_key(verifier->stored_key, evidence->auth_message, evidence->proof));
+    EXPECT_TRUE(recover_client_key(verifier->stored_key, evidence->auth_message, evidence->proof));
 }
 
 TEST(ScramRelay, AWrongProofStaysWrong) {

@@ -1,5 +1,3 @@
-#include "router/auth/verifiers.hpp"
-
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -7,6 +5,7 @@
 
 #include <future>
 
+#include "router/auth/verifiers.hpp"
 #include "tests/support/postgres_cluster.hpp"
 
 namespace banyan::router {
@@ -125,8 +124,9 @@ TEST_F(VerifiersTest, ComeAgainAfterTheServerWasAway) {
     cluster_->restart();
     EXPECT_TRUE(ask(verifiers, "scram")->identical());
     // A kept connection that dies unseen costs no answer.
-    cluster_->run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = "
-                  "'banyan-verifiers'");
+    cluster_->run(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = "
+        "'banyan-verifiers'");
     EXPECT_TRUE(ask(verifiers, "scram")->identical());
 }
 

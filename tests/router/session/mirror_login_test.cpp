@@ -110,8 +110,7 @@ TEST(ScramLogin, OnTlsOnBothLegsItIsTranslated) {
     scene.verifiers_answer = true;
     scene.settle();
     EXPECT_TRUE(scene.machine.logged_in());
-    EXPECT_THAT(scene.source.log(),
-                ElementsAre("startup app@shop", "SCRAM n,,", "SCRAM proof"));
+    EXPECT_THAT(scene.source.log(), ElementsAre("startup app@shop", "SCRAM n,,", "SCRAM proof"));
     EXPECT_THAT(scene.ask(query("SELECT 1")), Contains("Z I"));
 }
 
@@ -121,11 +120,11 @@ TEST(ScramLogin, ARefusalOfATranslatedLoginIsTheServersOwn) {
         std::optional<std::string> kept;
         const char* password;
     };
-    const Case cases[] = {{"a wrong password", verifier(), "guess"},
-                          {"an unknown role", std::nullopt, "secret"},
-                          {"a role with an md5 password", "md5911f527656472583a006e7727877b33e",
-                           "secret"},
-                          {"a password changed meanwhile", verifier("another"), "secret"}};
+    const Case cases[] = {
+        {"a wrong password", verifier(), "guess"},
+        {"an unknown role", std::nullopt, "secret"},
+        {"a role with an md5 password", "md5911f527656472583a006e7727877b33e", "secret"},
+        {"a password changed meanwhile", verifier("another"), "secret"}};
     for (const auto& each : cases) {
         Scene scene(Phase::initial);
         set_verifiers(scene, each.kept, std::nullopt);
@@ -193,8 +192,8 @@ TEST(MirrorLogin, AKeyIsDerivedElsewhere) {
     scene.settle();
     EXPECT_TRUE(scene.machine.mirror_ready());
     EXPECT_EQ(scene.machine.mirror_login(), "users");
-    EXPECT_THAT(scene.target.log(), ElementsAre("startup app@shop_new", "SCRAM n,,", "SCRAM proof",
-                                                "Query <setup>"));
+    EXPECT_THAT(scene.target.log(),
+                ElementsAre("startup app@shop_new", "SCRAM n,,", "SCRAM proof", "Query <setup>"));
 }
 
 TEST(MirrorLogin, AKeyThatCannotBeDerivedOrComesTooLateCostsTheMirrorOnly) {
@@ -209,7 +208,8 @@ TEST(MirrorLogin, AKeyThatCannotBeDerivedOrComesTooLateCostsTheMirrorOnly) {
         if (late) {
             scene.deadline(Deadline::mirror_login);
         }
-        scene.give([&, t = ticket, &k = key] { scene.machine.key_derived(t, late ? &k : nullptr); });
+        scene.give(
+            [&, t = ticket, &k = key] { scene.machine.key_derived(t, late ? &k : nullptr); });
         EXPECT_FALSE(scene.machine.mirror_ready());
         EXPECT_EQ(scene.machine.mirror_login(), "");
         EXPECT_EQ(scene.count(Counter::mirror_failures), 1U);
@@ -258,8 +258,8 @@ TEST(MirrorLogin, RecoveredKeysLogInWithoutAPassword) {
     scram_login(scene);
     EXPECT_TRUE(scene.machine.mirror_ready());
     EXPECT_EQ(scene.machine.mirror_login(), "scram_keys");
-    EXPECT_THAT(scene.target.log(), ElementsAre("startup app@shop_new", "SCRAM n,,", "SCRAM proof",
-                                                "Query <setup>"));
+    EXPECT_THAT(scene.target.log(),
+                ElementsAre("startup app@shop_new", "SCRAM n,,", "SCRAM proof", "Query <setup>"));
     EXPECT_THAT(scene.port.derivations, IsEmpty());
 }
 
@@ -416,8 +416,8 @@ TEST(ServiceRole, NothingIsSentBeforeTheAuthorizationIsKnown) {
     scene.send(query("INSERT INTO item VALUES (7)"));
     EXPECT_FALSE(scene.machine.mirror_ready());
     for (const auto& line : without_statements(scene.target.log())) {
-        EXPECT_THAT(line, ::testing::AnyOf("startup banyan@shop_new", "Query <setup>",
-                                           "Terminate"));
+        EXPECT_THAT(line,
+                    ::testing::AnyOf("startup banyan@shop_new", "Query <setup>", "Terminate"));
     }
     EXPECT_GT(scene.count(Counter::mirror_failures), 0U);
 
