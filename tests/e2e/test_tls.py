@@ -468,6 +468,20 @@ def test_scram_passes_with_tls_on_both_legs(two_legs, certificate):
     banyan.settle_and_compare()
 
 
+def test_scram_on_both_legs_without_the_verifiers_is_refused_in_plain_words(two_legs, tls_clusters, certificate):
+    for cluster in tls_clusters:
+        cluster.sql("create role weak login")
+    banyan = two_legs(listen={"sslmode": "require", "ssl_cert_file": certificate[0], "ssl_key_file": certificate[1]},
+                      endpoint={"sslmode": "require", "host": "localhost", "user": "weak"})
+    with pytest.raises(psycopg2.OperationalError) as refused:
+        connect(banyan, "scram_user", sslmode="require")
+    assert "permission denied for table pg_authid" in str(refused.value) and "channel_binding=disable" in str(refused.value)
+    assert "cannot be read as \"weak\"" in banyan.log()
+    assert one(connect(banyan, "scram_user", sslmode="require", channel_binding="disable"), "select session_user") == "scram_user"
+    tls_clusters[0].sql("grant select on pg_authid to weak")
+    assert one(connect(banyan, "scram_user", sslmode="require"), "select session_user") == "scram_user"
+
+
 @pytest.mark.short
 def test_a_cancel_request_goes_to_the_server_over_tls(two_legs):
     banyan = two_legs(endpoint={"sslmode": "require", "host": "localhost"})
