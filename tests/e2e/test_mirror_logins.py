@@ -1,10 +1,9 @@
 """How the mirror is logged in to, in the client's name: without a password of its role, and without giving anything away."""
-import psycopg2
 import pytest
 
 import kit
 from kit import wait_until
-from wire import Wire, WireError
+from wire import WireError
 
 SCHEMA = "create table t (id int primary key, v text)"
 
@@ -112,6 +111,7 @@ def test_the_service_role_writes_and_reads_as_the_clients_role(served):
     assert served.target.sql("select who, id from public.seen order by id", served.database) == [("served/served", n) for n in range(1, 7)]
     served.lead_to("DUAL_READ")
     with served.wire("served") as client:
+        wait_until(lambda: all(session["mirror_ready"] for session in served.admin.get("/sessions")["sessions"]), "the mirror is logged in")
         before = served.admin.get("/shadow")["matched"]
         for _ in range(5):
             client.query("select v from t order by id").ok()  # found by the role's search_path

@@ -478,7 +478,7 @@ def test_scram_on_both_legs_without_the_verifiers_is_refused_in_plain_words(two_
     assert "permission denied for table pg_authid" in str(refused.value) and "channel_binding=disable" in str(refused.value)
     assert "cannot be read as \"weak\"" in banyan.log()
     assert one(connect(banyan, "scram_user", sslmode="require", channel_binding="disable"), "select session_user") == "scram_user"
-    tls_clusters[0].sql("grant select on pg_authid to weak")
+    tls_clusters[0].sql("grant select on pg_authid to weak", banyan.database)
     assert one(connect(banyan, "scram_user", sslmode="require"), "select session_user") == "scram_user"
 
 

@@ -217,6 +217,27 @@ TEST(MirrorLogin, AKeyThatCannotBeDerivedOrComesTooLateCostsTheMirrorOnly) {
     }
 }
 
+TEST(MirrorLogin, AKeyForAnotherAttemptIsNotUsed) {
+    Scene scene(Phase::dual_write);
+    scene.config.users.push_back({"app", "", "secret"});
+    scene.target.scram_password = "secret";
+    scene.keys_answer = false;
+    scene.send(startup());
+    const auto former = std::move(scene.port.derivations.front());
+    scene.port.derivations.clear();
+    scene.lose_server(Side::target);
+    scene.send(query("INSERT INTO item VALUES (7)"));
+    ASSERT_EQ(scene.port.derivations.size(), 1U);
+    scene.target.log();
+    const protocol::Secret stale("from the salt of the former attempt");
+    scene.give([&] { scene.machine.key_derived(former.first, &stale); });
+    scene.settle();
+    EXPECT_THAT(scene.target.log(), IsEmpty());
+    scene.keys_answer = true;
+    scene.settle();
+    EXPECT_TRUE(scene.machine.mirror_ready());
+}
+
 TEST(MirrorLogin, PasswordsInClearTextAndMd5NeedLeave) {
     struct Case {
         const char* name;
@@ -420,6 +441,17 @@ TEST(ServiceRole, NothingIsSentBeforeTheAuthorizationIsKnown) {
                     ::testing::AnyOf("startup banyan@shop_new", "Query <setup>", "Terminate"));
     }
     EXPECT_GT(scene.count(Counter::mirror_failures), 0U);
+
+    ServiceScene waiting(Phase::dual_read);  // the setup is sent, and not answered yet
+    waiting.target.hangs = true;
+    waiting.send(startup());
+    waiting.server_says(Side::target, raw('R', "\0\0\0\0"s) + raw('Z', "I"));
+    EXPECT_THAT(waiting.target.total(), HasSubstr("SET SESSION AUTHORIZATION 'app'"));
+    waiting.send(query("SELECT id FROM item"));
+    waiting.send(query("INSERT INTO item VALUES (7)"));
+    waiting.send(query("BEGIN") + query("INSERT INTO item VALUES (8)"));
+    EXPECT_FALSE(waiting.machine.mirror_ready());
+    EXPECT_THAT(waiting.target.total(), Not(HasSubstr("item")));
 
     ServiceScene silent(Phase::dual_write);
     silent.target.hides_authorization = true;
