@@ -41,7 +41,7 @@ struct SessionInfo {
     std::string state;         ///< "login", "idle", "active", "in_transaction", "held"
     Phase phase = Phase::initial;
     bool mirror_ready = false;
-    std::string mirror_login;  ///< "users", "scram_keys", "service_role", "trust"; empty: none
+    std::string mirror_login;  ///< "users", "scram_keys", "service_role", "trust", "client"; empty: none
     std::int64_t connected_unix_ms = 0;
     std::int64_t transaction_age_ms = 0;
     std::int32_t source_process_id = 0;

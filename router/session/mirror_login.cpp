@@ -21,6 +21,8 @@ std::string_view SessionMachine::mirror_login() const {
             return "service_role";
         case MirrorLogin::trust:
             return "trust";
+        case MirrorLogin::client:
+            return "client";
     }
     return "";
 }
@@ -112,6 +114,7 @@ protocol::Credentials SessionMachine::mirror_credentials(Side side, bool encrypt
             break;
         case MirrorLogin::none:
         case MirrorLogin::trust:
+        case MirrorLogin::client:
             break;
     }
     if (!password.empty()) {

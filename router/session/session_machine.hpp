@@ -81,7 +81,8 @@ class SessionMachine {
     std::uint64_t adopted_epoch() const { return adopted_epoch_; }
     bool mirror_ready() const { return mirror_.ready(); }
     /// How the mirror's connection was logged in, or will be: "users", "scram_keys",
-    /// "service_role", "trust"; empty if there is none.
+    /// "service_role", "trust"; "client" if it was the client's own before a flip; empty if there
+    /// is none.
     std::string_view mirror_login() const;
     Phase phase() const { return phase_; }
     const char* state_name() const;
@@ -359,7 +360,7 @@ class SessionMachine {
     std::unique_ptr<protocol::ScramRelay> scram_;  ///< until the login is done
 
     // the mirror's login
-    enum class MirrorLogin : std::uint8_t { none, users, scram_keys, service_role, trust };
+    enum class MirrorLogin : std::uint8_t { none, users, scram_keys, service_role, trust, client };
     MirrorLogin mirror_login_ = MirrorLogin::none;
     std::unique_ptr<protocol::ScramEvidence> evidence_;  ///< of the client's own login
     std::unique_ptr<protocol::ScramKeys> mirror_keys_;   ///< for the attempt under way

@@ -314,6 +314,7 @@ void SessionMachine::trade_places(const std::vector<std::string>& commands) {
         primary_key_ = {mirror_.process_id(), mirror_.secret_key()};
         primary_ = other(primary_);
         mirror_.adopt(former.first, former.second);
+        mirror_login_ = MirrorLogin::client;
         mirror_settings_ = settings_;
         for (auto& [name, prepared] : statements_) {
             prepared->form = Prepared::Form::none;

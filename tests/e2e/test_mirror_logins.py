@@ -44,7 +44,7 @@ def test_scram_keys_of_the_clients_login_open_the_mirror_and_survive_the_switcho
     assert early.value("select session_user") == twin
     with banyan.wire(twin) as back:
         back.query("insert into t values (8, 'three')").ok()
-        assert logins(banyan, twin) == ["scram_keys"] * 2
+        assert sorted(logins(banyan, twin)) == ["client", "scram_keys"]  # the one's former primary, the other's own login
     banyan.settle_and_compare()
     early.close()
     assert kit.PASSWORDS[twin] not in banyan.log()

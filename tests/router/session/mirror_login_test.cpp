@@ -298,6 +298,7 @@ TEST(MirrorLogin, AKeySeenInInitialIsUsedWhenTheMirroringBegins) {
     scene.direct(directive(3, Phase::dual_read, true));
     scene.direct(directive(4, Phase::switchover));
     EXPECT_EQ(scene.machine.primary(), Side::target);
+    EXPECT_EQ(scene.machine.mirror_login(), "client");
     scene.client();
     EXPECT_THAT(scene.ask(query("SELECT 1")), Contains("Z I"));
 }
