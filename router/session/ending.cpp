@@ -17,7 +17,10 @@ void SessionMachine::fail_session(std::string_view sqlstate, std::string_view me
     if (stage_ == Stage::closed || stage_ == Stage::closing) {
         return;
     }
-    protocol::encode_error(to_client_, "FATAL", sqlstate, message, hint);
+    // Inside a message of the server's that is passed on as it comes, it would be read as part of it.
+    if (server_stream_left_[static_cast<std::size_t>(primary_)] == 0) {
+        protocol::encode_error(to_client_, "FATAL", sqlstate, message, hint);
+    }
     end_session();
 }
 

@@ -103,17 +103,15 @@ void SessionMachine::on_startup_packet(std::uint32_t code, std::string_view body
         return;
     }
     database_ = startup_.get("database").empty() ? user_ : std::string(startup_.get("database"));
-    if (database_ != config_.migration.database) {
+    const auto replication = replication_of(startup_.get("replication"));
+    if (database_ != config_.migration.database && replication != Replication::physical) {
         fail_session("3D000",
                      "database \"" + database_ + "\" is not part of this migration",
                      "Banyan serves the database \"" + config_.migration.database + "\".");
         return;
     }
-    const auto replication = startup_.get("replication");
-    if (!replication.empty() && replication != "false" && replication != "off" &&
-        replication != "no" && replication != "0") {
-        fail_session("0A000", "replication connections are not served by Banyan",
-                     "Connect to the database server itself.");
+    replication_ = replication;
+    if (!accept_replication()) {
         return;
     }
     startup_bytes_ = whole;
@@ -159,7 +157,7 @@ void SessionMachine::server_connected(Side side, bool encrypted) {
     const auto& database = endpoint(side).database;
     if (side == primary_ && stage_ == Stage::connecting) {
         stage_ = Stage::authenticating;
-        if (database == database_) {
+        if (database == database_ || replication_ == Replication::physical) {
             primary_out().append(startup_bytes_);  // to the byte
         } else {
             auto startup = startup_;

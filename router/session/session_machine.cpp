@@ -69,7 +69,9 @@ std::pair<std::uint32_t, std::uint32_t> SessionMachine::backend(Side side) const
     return {mirror_.process_id(), mirror_.secret_key()};
 }
 
-bool SessionMachine::busy() const { return stage_ == Stage::ready && !replies_.empty(); }
+bool SessionMachine::busy() const {
+    return stage_ == Stage::ready && (!replies_.empty() || replication_ != Replication::none);
+}
 
 bool SessionMachine::at_boundary() const {
     return stage_ == Stage::ready && status_ == 'I' && !in_block_ && !unsynced_ &&
@@ -120,6 +122,10 @@ void SessionMachine::pump() {
                 break;
             }
             continue;
+        }
+        if (replication_ != Replication::none) {
+            relay_replication();
+            break;
         }
         if (!run_steps()) {
             break;
@@ -410,7 +416,8 @@ void SessionMachine::consume_server(Side side, std::string_view bytes) {
         const std::size_t size = protocol::header_size + header->body_size;
         if (bytes.size() < size) {
             const bool data = header->type == 'D' || header->type == 'd';
-            if (from_primary && data && stage_ == Stage::ready && replies_.front_is_plain()) {
+            const bool plain = replies_.front_is_plain() || replication_ != Replication::none;
+            if (from_primary && data && stage_ == Stage::ready && plain) {
                 to_client_.append(bytes);
                 stream_left = size - bytes.size();
                 bytes = {};
@@ -448,6 +455,10 @@ void SessionMachine::on_primary_message(char type, std::string_view body, std::s
         on_login_message(type, body, whole);
         return;
     }
+    if (replication_ != Replication::none) {
+        replication_message(type, body, whole);
+        return;
+    }
     if (type == 'D' && replies_.front_is_plain()) {
         to_client_.append(whole);  // the hot path: rows of a plain query
         return;
@@ -459,8 +470,7 @@ void SessionMachine::on_primary_message(char type, std::string_view body, std::s
     }
     if (type == 'E') {
         statement_failed_ = true;
-        const auto severity = protocol::error_field(protocol::decode_error(body), 'V');
-        fatal_seen_ = fatal_seen_ || severity == "FATAL" || severity == "PANIC";
+        note_fatal(body);
     }
     if (type == 'Z') {
         on_ready_for_query(body.empty() ? 'I' : body.front());
@@ -478,6 +488,11 @@ void SessionMachine::on_primary_message(char type, std::string_view body, std::s
     }
 }
 
+void SessionMachine::note_fatal(std::string_view error) {
+    const auto severity = protocol::error_field(protocol::decode_error(error), 'V');
+    fatal_seen_ = fatal_seen_ || severity == "FATAL" || severity == "PANIC";
+}
+
 void SessionMachine::on_ready_for_query(char status) {
     status_ = status;
     in_block_ = status != 'I';
@@ -491,6 +506,10 @@ void SessionMachine::on_ready_for_query(char status) {
 
 void SessionMachine::directive(const Directive& directive) {
     wanted_ = directive;
+    if (replication_ != Replication::none) {
+        replication_directive(directive);
+        return;
+    }
     if (stage_ == Stage::startup || stage_ == Stage::held_login || stage_ == Stage::connecting ||
         stage_ == Stage::authenticating) {
         // No transaction can be open: followed at once. A login under way keeps its database; a

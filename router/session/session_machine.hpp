@@ -25,6 +25,7 @@
 #include "router/migration/fleet.hpp"
 #include "router/session/mirror_link.hpp"
 #include "router/session/port.hpp"
+#include "router/session/replication.hpp"
 #include "router/session/reply_queue.hpp"
 #include "router/session/route.hpp"
 #include "router/shadow/digest.hpp"
@@ -184,6 +185,7 @@ class SessionMachine {
     void on_primary_message(char type, std::string_view body, std::string_view whole);
     void consume_server(Side side, std::string_view bytes);
     void on_ready_for_query(char status);
+    void note_fatal(std::string_view error);
     void then(Step step) { steps_.push_back(std::move(step)); }
     void release_client_input();
     void send_primary(std::string_view whole, Expect expect, ReplyHandler handler = nullptr);
@@ -225,6 +227,12 @@ class SessionMachine {
     protocol::Credentials mirror_credentials(Side side, bool encrypted);
     void derive_mirror_key();
     bool service_role_possible() const;
+
+    // --- replication.cpp ---
+    bool accept_replication();
+    void relay_replication();
+    void replication_message(char type, std::string_view body, std::string_view whole);
+    void replication_directive(const Directive& directive);
 
     // --- extended.cpp ---
     void on_parse(std::string_view body, std::string_view whole);
@@ -355,6 +363,7 @@ class SessionMachine {
     bool encrypted_ = false;  ///< between the client and us
     std::optional<std::string> common_name_;
     bool gss_asked_ = false;
+    Replication replication_ = Replication::none;
     std::pair<std::uint32_t, std::uint32_t> primary_key_{0, 0};
     std::optional<std::pair<std::uint32_t, std::uint32_t>> cancel_request_;
     std::unique_ptr<protocol::ScramRelay> scram_;  ///< until the login is done

@@ -151,7 +151,6 @@ TEST(SessionLogin, WhatBanyanDoesNotServeIsRefusedByName) {
     };
     const Case cases[] = {
         {"another database", startup("other"), {"E 3D000"}},
-        {"a replication connection", startup("shop", {{"replication", "database"}}), {"E 0A000"}},
         {"protocol 2", version2, {"E 0A000"}},
         {"no terminator", unterminated, {"E 08P01"}},
         {"no user", nobody, {"E 28000"}},
@@ -168,9 +167,6 @@ TEST(SessionLogin, WhatBanyanDoesNotServeIsRefusedByName) {
         EXPECT_TRUE(scene.port.over) << each.name;
         EXPECT_EQ(scene.source.total(), "") << each.name;
     }
-    Scene off(Phase::initial);
-    off.send(startup("shop", {{"replication", "off"}}));
-    EXPECT_TRUE(off.machine.logged_in());
 }
 
 TEST(SessionLogin, NothingButPasswordsGoesToTheServerBeforeItIsDone) {
