@@ -14,6 +14,7 @@
 #include "router/migration/breaker.hpp"
 #include "router/shadow/discrepancy.hpp"
 #include "router/state/ledger.hpp"
+#include "router/state/prepared_transactions.hpp"
 
 namespace banyan::proxy {
 
@@ -45,6 +46,7 @@ struct Context {
     CancelRegistry cancels{};
     router::KeyDeriver key_deriver{};
     router::Verifiers verifiers{config};
+    router::PreparedTransactions prepared{};
     /// Longest time a client's message waited in a hold, in microseconds.
     std::atomic<std::int64_t> longest_hold_us{0};
     std::function<void(router::PendingDiscrepancy)> report_discrepancy{};

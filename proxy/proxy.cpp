@@ -129,6 +129,10 @@ void Proxy::stop(std::chrono::milliseconds grace) {
 void Proxy::publish(const router::Directive& directive) {
     {
         const std::lock_guard lock(mutex_);
+        if (mirrors(directive.phase) != mirrors(directive_.phase) ||
+            primary_of(directive.phase) != primary_of(directive_.phase)) {
+            context_.prepared.clear();
+        }
         directive_ = directive;
     }
     for (auto& loop : loops_) {

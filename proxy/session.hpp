@@ -93,6 +93,7 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
         return loop_.parse(sql);
     }
     router::Breaker& breaker() override { return context_.breaker; }
+    router::PreparedTransactions& prepared_transactions() override { return context_.prepared; }
     router::Counters& counters() override { return loop_.counters(); }
     void report_discrepancy(router::PendingDiscrepancy pending) override;
     std::string nonce() override;

@@ -304,7 +304,7 @@ void SessionMachine::on_execute(std::string_view body, std::string_view whole) {
     switch (decision.route) {
         case Route::forward:
             note_unshadowed(decision);
-            send_primary(whole, Expect::execute, temporary_watch(*portal.prepared));
+            send_primary(whole, Expect::execute, trace_watch(*portal.prepared));
             break;
         case Route::capture:
             execute_captured(portal, std::string(execute->portal), execute->max_rows);
@@ -318,6 +318,28 @@ void SessionMachine::on_execute(std::string_view body, std::string_view whole) {
             commit_barrier([this, message] {
                 send_primary(message, Expect::execute, commit_on_tag());
                 protocol::encode_flush(primary_out());
+            });
+            break;
+        }
+        case Route::commit_prepared:
+            if (!in_block_) {  // inside of one the server refuses it
+                const std::string message(whole);
+                commit_prepared(portal.prepared->parsed->statements.front().name, decision,
+                                [this, message](ReplyHandler handler) {
+                                    send_primary(message, Expect::execute, std::move(handler));
+                                    protocol::encode_flush(primary_out());
+                                });
+                break;
+            }
+            send_primary(whole, Expect::execute);
+            break;
+        case Route::prepare_transaction: {
+            const std::string message(whole);
+            const auto prepared = portal.prepared;
+            prepare_barrier([this, message, prepared] {
+                send_primary(message, Expect::execute,
+                             statement_watch(prepared->decision, prepared->parsed, 0));
+                wait_primary();
             });
             break;
         }

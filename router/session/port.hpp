@@ -18,6 +18,7 @@
 #include "router/shadow/discrepancy.hpp"
 #include "router/sql/statement.hpp"
 #include "router/state/ledger.hpp"
+#include "router/state/prepared_transactions.hpp"
 
 namespace banyan::router {
 
@@ -68,6 +69,7 @@ class SessionPort {
     /// parse_query() through a cache shared by the sessions of one event loop.
     virtual std::shared_ptr<const ParsedQuery> parse(std::string_view sql) = 0;
     virtual Breaker& breaker() = 0;
+    virtual PreparedTransactions& prepared_transactions() = 0;
     virtual Counters& counters() = 0;
     virtual void report_discrepancy(PendingDiscrepancy pending) = 0;
     /// At least 18 printable random characters.

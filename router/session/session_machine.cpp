@@ -349,20 +349,9 @@ void SessionMachine::handle_client(char type, std::string_view body, std::string
         case 'S':
             on_sync(whole);
             break;
-        case 'F': {
-            // The fast-path call names its function by OID only: large objects, mostly.
-            port_.counters().add_reason("opaque", "function_call");
-            const std::string message(whole);
-            txn_.suspects.push_back({0, "function_call"});
-            if (in_block_) {
-                send_primary(message, Expect::function_call);
-            } else {
-                commit_barrier([this, message] {
-                    send_primary(message, Expect::function_call, commit_on_ready());
-                });
-            }
+        case 'F':
+            on_function_call(whole);
             break;
-        }
         default:
             handle_relay(type, body, whole);
     }

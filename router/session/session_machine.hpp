@@ -228,6 +228,14 @@ class SessionMachine {
     void derive_mirror_key();
     bool service_role_possible() const;
 
+    // --- two_phase.cpp ---
+    void prepare_barrier(std::function<void()> send);
+    void note_prepared(const std::string& gid);
+    void commit_prepared(const std::string& gid, const Decision& decision,
+                         std::function<void(ReplyHandler)> send);
+    void on_function_call(std::string_view whole);
+    ReplyHandler function_call_end(bool failed);
+
     // --- replication.cpp ---
     bool accept_replication();
     void relay_replication();
@@ -284,7 +292,8 @@ class SessionMachine {
     void mirror_lost_in_transaction(const std::string& why);
     void note_suspects(const Decision& decision);
     void prepare_uncaptured(const Decision& decision);
-    ReplyHandler temporary_watch(const Prepared& prepared);
+    static bool leaves_traces(const Statement& statement);
+    ReplyHandler trace_watch(const Prepared& prepared);
     ReplyHandler statement_watch(const Decision& decision,
                                  std::shared_ptr<const ParsedQuery> parsed, std::size_t index);
     void after_statement(const Decision& decision, const std::string& sql,

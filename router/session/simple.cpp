@@ -114,7 +114,7 @@ void SessionMachine::forward_query(const Decision& decision,
                 }
             }
             note_unshadowed(decision);
-            if (!statement.temporary) {
+            if (!leaves_traces(statement)) {
                 send_primary(whole, Expect::query);
                 return;
             }
@@ -124,6 +124,19 @@ void SessionMachine::forward_query(const Decision& decision,
                 send_primary(message, Expect::query, commit_on_tag());
             });
             return;
+        case Route::prepare_transaction:
+            prepare_barrier([this, message, decision, parsed] {
+                send_primary(message, Expect::query, statement_watch(decision, parsed, 0));
+            });
+            return;
+        case Route::commit_prepared:
+            if (!in_block_) {  // inside of one the server refuses it
+                commit_prepared(statement.name, decision, [this, message](ReplyHandler handler) {
+                    send_primary(message, Expect::query, std::move(handler));
+                });
+                return;
+            }
+            break;
         case Route::suspect:
             note_suspects(decision);
             if (!in_block_) {
@@ -240,6 +253,8 @@ void SessionMachine::script_statement(const std::shared_ptr<Script>& script,
     };
     if (decision.route == Route::commit) {
         commit_barrier(send);
+    } else if (decision.route == Route::prepare_transaction) {
+        prepare_barrier(send);
     } else {
         then([send] {
             send();

@@ -190,9 +190,15 @@ void SessionMachine::prepare_uncaptured(const Decision& decision) {
     }
 }
 
-ReplyHandler SessionMachine::temporary_watch(const Prepared& prepared) {
+// A statement that goes on as it is, but leaves something that the session must know of.
+bool SessionMachine::leaves_traces(const Statement& statement) {
+    return statement.temporary || statement.kind == StatementKind::deallocate ||
+           statement.kind == StatementKind::rollback_prepared;
+}
+
+ReplyHandler SessionMachine::trace_watch(const Prepared& prepared) {
     if (!prepared.parsed || prepared.parsed->statements.size() != 1 ||
-        !prepared.parsed->statements.front().temporary) {
+        !leaves_traces(prepared.parsed->statements.front())) {
         return nullptr;
     }
     return statement_watch(prepared.decision, prepared.parsed, 0);
@@ -256,13 +262,15 @@ void SessionMachine::after_statement(const Decision& decision, const std::string
             mirror_statement(sql);
             break;
         case Route::prepare_transaction:
-            port_.mark_suspect({{0, "prepared_transaction"}});
+            if (statement != nullptr && tag == "PREPARE TRANSACTION") {
+                note_prepared(statement->name);
+            }
             transaction_ended();
             break;
-        case Route::commit_prepared:
-            port_.mark_suspect(decision.suspects);
-            break;
         case Route::forward:
+            if (statement != nullptr && statement->kind == StatementKind::rollback_prepared) {
+                port_.prepared_transactions().forget(statement->name);
+            }
             if (statement != nullptr && statement->kind == StatementKind::deallocate) {
                 if (statement->name.empty()) {
                     statements_.clear();
@@ -301,7 +309,8 @@ void SessionMachine::take_baseline(const std::string& reason) {
     }
     txn_.measured = true;
     txn_.measure_reason = reason.empty() ? "opaque" : reason;
-    internal_query(changed_tables_sql, true, [this](bool, const std::vector<Row>& rows) {
+    internal_query(changed_tables_sql, true, [this](bool ok, const std::vector<Row>& rows) {
+        txn_.measured = ok;  // if it failed, so does the statement it was for
         for (const auto& row : rows) {
             if (row.size() == 2 && row[0] == "clock") {
                 txn_.baseline_clock = row[1].value_or("");

@@ -31,6 +31,8 @@ struct Reply {
     bool error_in_parse = false;  ///< already Parse is refused
     std::size_t position = 0;     ///< of the error
     bool copy_in = false;
+    /// So many statements (of the extended protocol: Parse and Execute count each) go by first.
+    int passes = 0;
 };
 
 inline Reply refusal(std::string sqlstate, std::size_t position = 0, bool in_parse = false) {
@@ -245,9 +247,14 @@ class FakeServer {
         return false;
     }
 
-    const Reply* rule(std::string_view sql) const {
+    const Reply* rule(std::string_view sql) {
         for (auto each = rules_.rbegin(); each != rules_.rend(); ++each) {
-            if (sql.find(each->first) != std::string_view::npos) {
+            if (sql.find(each->first) == std::string_view::npos) {
+                continue;
+            }
+            if (each->second.passes > 0) {
+                --each->second.passes;
+            } else {
                 return &each->second;
             }
         }
@@ -322,7 +329,11 @@ class FakeServer {
                 flush();
                 break;
             case 'F':
-                answer('V').int32(0xFFFFFFFFU);
+                if (status_ == 'E' || body.empty()) {
+                    fail(status_ == 'E' ? "25P02" : "42883");
+                } else {
+                    answer('V').int32(0xFFFFFFFFU);
+                }
                 ready();
                 break;
             default:
@@ -425,7 +436,8 @@ class FakeServer {
     }
 
     bool refused(const std::string& sql, const Reply* reply) {
-        const bool ends = sql.starts_with("ROLLBACK") || sql.starts_with("COMMIT");
+        const bool ends = sql.starts_with("ROLLBACK") || sql.starts_with("COMMIT") ||
+                          sql.starts_with("PREPARE TRANSACTION");
         if (status_ == 'E' && !ends) {
             fail("25P02");
             return true;
@@ -463,6 +475,11 @@ class FakeServer {
             status_ = 'T';
         } else if (sql.starts_with("ROLLBACK TO")) {
             status_ = 'T';
+        } else if (sql.starts_with("PREPARE TRANSACTION")) {
+            tag = status_ == 'E' ? "ROLLBACK" : "PREPARE TRANSACTION";
+            status_ = 'I';
+        } else if (sql.find(" PREPARED ") != std::string::npos) {
+            tag += " PREPARED";
         } else if (tag == "COMMIT" || tag == "ROLLBACK") {
             tag = status_ == 'E' ? "ROLLBACK" : tag;
             status_ = sql.ends_with("AND CHAIN") ? 'T' : 'I';

@@ -88,6 +88,7 @@ class ScriptedPort final : public router::SessionPort {
         return router::parse_query(sql);
     }
     router::Breaker& breaker() override { return the_breaker; }
+    router::PreparedTransactions& prepared_transactions() override { return prepared; }
     router::Counters& counters() override { return the_counters; }
     void report_discrepancy(router::PendingDiscrepancy pending) override {
         discrepancies.push_back(std::move(pending));
@@ -110,6 +111,7 @@ class ScriptedPort final : public router::SessionPort {
    public:
     std::shared_ptr<const router::Catalog> current;
     router::Breaker the_breaker{3};
+    router::PreparedTransactions prepared;
     router::Counters the_counters;
     std::vector<Side> connects;
     std::set<Side> closed;
