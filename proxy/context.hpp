@@ -12,6 +12,7 @@
 #include "router/auth/verifiers.hpp"
 #include "router/config/config.hpp"
 #include "router/migration/breaker.hpp"
+#include "router/session/admission.hpp"
 #include "router/shadow/discrepancy.hpp"
 #include "router/state/ledger.hpp"
 #include "router/state/prepared_transactions.hpp"
@@ -43,6 +44,7 @@ struct Context {
     router::Ledger& ledger;
     router::Breaker& breaker;
     Tls& tls;
+    router::Admission admission{config.limits};
     CancelRegistry cancels{};
     router::KeyDeriver key_deriver{};
     router::Verifiers verifiers{config};

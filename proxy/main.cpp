@@ -35,8 +35,8 @@ int fail(const std::string& message) {
     return 1;
 }
 
-int run(const router::Config& config, proxy::Tls& tls) {
-    // Blocked here, so in every thread: one place waits for them.
+// Before the first thread is started, the log's included, so that none takes them: one place waits.
+sigset_t block_signals() {
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
@@ -44,7 +44,11 @@ int run(const router::Config& config, proxy::Tls& tls) {
     sigaddset(&signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &signals, nullptr);
     signal(SIGPIPE, SIG_IGN);
+    return signals;
+}
 
+int run(const router::Config& config, proxy::Tls& tls) {
+    const sigset_t signals = block_signals();
     auto opened =
         router::StateDb::open(config.state_directory, config.durability == "power"
                                                           ? router::StateDb::Durability::power
@@ -125,6 +129,7 @@ int main(int argc, char** argv) {
         std::cout << file << ": ok\n";
         return 0;
     }
+    block_signals();
     set_up_log(*config);
     return run(*config, **tls);
 }

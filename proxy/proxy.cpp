@@ -15,12 +15,13 @@
 namespace banyan::proxy {
 namespace {
 
-// A client over the limit is told so in the protocol, without waiting for its startup message:
+// A connection over the limit is told so in the protocol, without waiting for its startup message:
 // libpq and every driver show an ErrorResponse at that point.
 void refuse(int handle) {
     std::string message;
-    protocol::encode_error(message, "FATAL", "53300", "sorry, too many clients already",
-                           "Raise [limits] max_clients in Banyan's configuration.");
+    protocol::encode_error(message, "FATAL", "53300",
+                           "sorry, too many connections that have not logged in yet",
+                           "Raise [limits] max_unauthenticated in Banyan's configuration.");
     ::send(handle, message.data(), message.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     ::shutdown(handle, SHUT_WR);
     ::close(handle);
@@ -69,17 +70,18 @@ Result<void> Proxy::listen() {
 
 // Runs on the first loop; the session then lives on the loop it is given to.
 void Proxy::on_client(Accepted accepted) {
+    const auto ticket = context_.admission.connect();
+    if (!ticket) {
+        loops_.front()->counters().add(router::Counter::client_connections_refused);
+        refuse(accepted.handle);
+        return;
+    }
     {
         const std::lock_guard lock(mutex_);
         std::erase_if(registry_, [](const auto& session) { return session.expired(); });
-        if (registry_.size() >= context_.config.limits.max_clients) {
-            loops_.front()->counters().add(router::Counter::client_connections_refused);
-            refuse(accepted.handle);
-            return;
-        }
     }
     auto& loop = *loops_[next_loop_++ % loops_.size()];
-    loop.post([this, &loop, accepted = std::move(accepted), id = ++next_id_] {
+    loop.post([this, &loop, accepted = std::move(accepted), ticket, id = ++next_id_] {
         Socket client(loop.io());
         boost::system::error_code failed;
         client.assign(accepted.protocol, accepted.handle, failed);
@@ -88,6 +90,7 @@ void Proxy::on_client(Accepted accepted) {
             return;
         }
         auto session = std::make_shared<Session>(context_, loop, std::move(client), accepted, id);
+        session->set_ticket(ticket);
         loop.sessions.insert(session);
         {
             const std::lock_guard lock(mutex_);

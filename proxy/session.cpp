@@ -6,6 +6,7 @@
 #include <boost/asio/error.hpp>
 
 #include "protocol/messages.hpp"
+#include "proxy/cancel_call.hpp"
 
 namespace banyan::proxy {
 namespace {
@@ -16,24 +17,6 @@ constexpr std::size_t keep_capacity = 16384;
 
 std::int64_t unix_ms(std::chrono::system_clock::time_point time) {
     return std::chrono::duration_cast<std::chrono::milliseconds>(time.time_since_epoch()).count();
-}
-
-// Reads and drops what comes until the peer has closed; then closes and calls `done`.
-void read_to_end(const std::shared_ptr<Channel>& channel, std::array<char, 65536>& buffer,
-                 const std::function<void()>& done) {
-    channel->socket().async_wait(
-        channel->reading_waits_for(),
-        [channel, &buffer, done](const boost::system::error_code& error) {
-            std::size_t got = 0;
-            const auto outcome =
-                error ? Channel::Outcome::failed : channel->read(buffer.data(), buffer.size(), got);
-            if (outcome == Channel::Outcome::done || outcome == Channel::Outcome::wait) {
-                read_to_end(channel, buffer, done);
-                return;
-            }
-            channel->close();
-            done();
-        });
 }
 
 }  // namespace
@@ -132,6 +115,8 @@ void Session::after_event() {
     }
     if (client_closing_ && client_.connected && (shaking || machine_.to_client().empty())) {
         close_now(client_);
+        event([this] { machine_.client_drained(); });
+        return;
     }
     if (entry_ == Entry::tls_wanted && client_.connected && machine_.to_client().empty()) {
         entry_ = Entry::tls;
@@ -416,35 +401,24 @@ std::uint32_t Session::cancel_key(std::uint32_t process_id) {
 }
 
 void Session::cancel(const std::function<void()>& done) {
-    if (over_ || !machine_.busy()) {
-        done();
-        return;
+    cancel_done_ = done;
+    event([this] { machine_.cancel(); });
+    if (cancel_done_) {
+        std::exchange(cancel_done_, nullptr)();  // nothing was running
     }
-    const auto [process_id, key] = machine_.backend(machine_.primary());
-    forward_cancel(machine_.primary(), process_id, key, done);
 }
 
 void Session::send_cancel(router::Side side, std::uint32_t process_id, std::uint32_t secret_key) {
-    forward_cancel(side, process_id, secret_key, [] {});
-}
-
-// Waits for the server to close: a close of ours could overtake the request.
-void Session::forward_cancel(router::Side side, std::uint32_t process_id, std::uint32_t secret_key,
-                             std::function<void()> done) {
-    auto connector = std::make_shared<Connector>(context_, loop_, side);
-    connector->start([this, self = shared_from_this(), process_id, secret_key,
-                      done = std::move(done)](Result<Channel> connected) {
-        if (!connected) {
-            done();
-            return;
-        }
-        auto channel = std::make_shared<Channel>(std::move(*connected));
-        std::string request;
-        protocol::encode_cancel_request(request, process_id, secret_key);
-        std::size_t sent = 0;
-        channel->write(request.data(), request.size(), sent);
-        read_to_end(channel, loop_.read_buffer(), done);
-    });
+    std::make_shared<CancelCall>(context_, loop_, side)
+        ->start(process_id, secret_key,
+                [weak = weak_from_this(), side, done = std::exchange(cancel_done_, nullptr)] {
+                    if (const auto self = weak.lock()) {
+                        self->event([&] { self->machine_.cancel_done(side); });
+                    }
+                    if (done) {
+                        done();
+                    }
+                });
 }
 
 router::TxnId Session::begin_commit(router::CommitIntent intent) {

@@ -26,6 +26,10 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
             std::uint64_t id);
     ~Session() override;
 
+    /// Its place among the clients; before start().
+    void set_ticket(std::shared_ptr<router::Admission::Ticket> ticket) {
+        ticket_ = std::move(ticket);
+    }
     void start();
     void on_directive(const router::Directive& directive);
     void on_catalog();
@@ -78,6 +82,8 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     void close_server(router::Side side) override;
     void close_client() override;
     void session_over() override;
+    bool admit_client() override { return ticket_->admit(); }
+    bool admit_user(const std::string& user) override { return ticket_->authenticated(user); }
     std::uint32_t cancel_key(std::uint32_t process_id) override;
     void send_cancel(router::Side side, std::uint32_t process_id,
                      std::uint32_t secret_key) override;
@@ -104,8 +110,6 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     void adopted() override;
     void log(int level, const std::string& message) override;
 
-    void forward_cancel(router::Side side, std::uint32_t process_id, std::uint32_t secret_key,
-                        std::function<void()> done);
     /// The last step of session_over().
     void leave();
 
@@ -149,7 +153,9 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
         deadlines_;
     std::optional<std::pair<std::uint32_t, std::uint32_t>> registered_;
     std::optional<std::chrono::steady_clock::time_point> held_since_;
+    std::shared_ptr<router::Admission::Ticket> ticket_;
     bool client_closing_ = false;
+    std::function<void()> cancel_done_;  ///< of cancel(), until send_cancel() takes it
     bool in_event_ = false;
     router::SessionMachine machine_;
 

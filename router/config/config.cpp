@@ -225,6 +225,12 @@ void read_process(Section& root, Config& config) {
     limits.milliseconds("login_timeout_ms", config.limits.login_timeout, 10, one_day_ms);
     // PostgreSQL itself refuses messages of 1 GB and more.
     limits.integer("max_message_bytes", config.limits.max_message_bytes, 65'536, 1LL << 30U);
+    limits.integer("max_clients_per_user", config.limits.max_clients_per_user, 0, 1'000'000);
+    limits.integer("max_unauthenticated", config.limits.max_unauthenticated, 1, 1'000'000);
+    limits.milliseconds("idle_in_transaction_timeout_ms", config.limits.idle_in_transaction_timeout,
+                        0, one_day_ms);
+    limits.integer("max_prepared_statements", config.limits.max_prepared_statements, 0, 1'000'000);
+    limits.integer("max_session_bytes", config.limits.max_session_bytes, 1'048'576, 1LL << 40U);
     limits.finish();
 
     Section tcp = root.section("tcp");

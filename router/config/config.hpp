@@ -108,6 +108,13 @@ struct Config {
         std::uint32_t max_clients = 1000;
         std::chrono::milliseconds login_timeout{60000};
         std::uint64_t max_message_bytes = 1ULL << 30U;
+        std::uint32_t max_clients_per_user = 0;    ///< 0: no limit
+        std::uint32_t max_unauthenticated = 1000;  ///< connections that have not logged in
+        std::chrono::milliseconds idle_in_transaction_timeout{0};  ///< 0: none
+        std::uint32_t max_prepared_statements = 0;                 ///< per session; 0: no limit
+        /// Rows kept for a fetch in pieces, keys of a transaction, bytes for a mirror that is
+        /// behind.
+        std::uint64_t max_session_bytes = 256ULL << 20U;
     } limits;
 
     struct Tcp {                          // [tcp], of clients and of servers; 0: the system's

@@ -4,6 +4,12 @@
 #include "router/session/session_machine.hpp"
 
 namespace banyan::router {
+namespace {
+
+// The longest a session waits for a client to take what it is still owed.
+constexpr std::chrono::milliseconds close_timeout{5000};
+
+}  // namespace
 
 void SessionMachine::violation(const std::string& what) {
     port_.counters().add(Counter::protocol_violations);
@@ -44,20 +50,35 @@ void SessionMachine::end_session() {
         commit_txn_.reset();
         commit_sent_ = false;
     }
+    cancel_mirror();
     if (mirror_.in_transaction()) {
         mirror_.rollback(mirror_out());
     }
     if (had_primary) {
-        if (!replies_.empty() && primary_key_.first != 0) {
-            port_.send_cancel(primary_, primary_key_.first, primary_key_.second);
+        if (!replies_.empty()) {
+            cancel_backend(primary_);
         }
         protocol::encode_terminate(primary_out());
         port_.close_server(primary_);
     }
-    port_.close_client();
+    if (!client_gone_) {
+        port_.close_client();
+        port_.set_deadline(Deadline::closing, close_timeout);
+    }
     if (mirror_.state() != MirrorLink::State::down && !mirror_.drained()) {
         port_.set_deadline(Deadline::mirror, mirror_timeout());
-    } else {
+    }
+    finish_if_done();
+}
+
+void SessionMachine::client_drained() {
+    client_gone_ = true;
+    finish_if_done();
+}
+
+void SessionMachine::finish_if_done() {
+    if (stage_ == Stage::closing && client_gone_ &&
+        (mirror_.state() == MirrorLink::State::down || mirror_.drained())) {
         finish_session();
     }
 }
@@ -67,6 +88,11 @@ void SessionMachine::finish_session() {
         return;
     }
     stage_ = Stage::closed;
+    finish_mirror();
+    port_.session_over();
+}
+
+void SessionMachine::finish_mirror() {
     if (mirror_.ready()) {
         protocol::encode_terminate(mirror_out());
     }
@@ -75,7 +101,6 @@ void SessionMachine::finish_session() {
         port_.lose(txn, {{other(primary_), backend_id}});
     }
     port_.close_server(other(primary_));
-    port_.session_over();
 }
 
 void SessionMachine::server_lost(Side side, const std::string& why) {
@@ -107,8 +132,10 @@ void SessionMachine::deadline(Deadline kind) {
             }
             break;
         case Deadline::mirror:
+            cancel_mirror();
             if (stage_ == Stage::closing) {
-                finish_session();
+                finish_mirror();
+                finish_if_done();
             } else if (!mirror_.drained()) {
                 port_.breaker().open();
                 on_mirror_lost("the mirror did not answer in time", true);
@@ -126,15 +153,56 @@ void SessionMachine::deadline(Deadline kind) {
             break;
         case Deadline::shadow_yield:
             if (mirror_.front_is_shadow()) {
-                port_.send_cancel(other(primary_), mirror_.process_id(), mirror_.secret_key());
+                cancel_backend(other(primary_));
             }
             break;
         case Deadline::catalog:
             catalog_deadline_passed_ = true;
             break;
+        case Deadline::idle_in_transaction:
+            if (idle_watched_) {
+                idle_watched_ = false;
+                fail_session("25P03", "terminating connection due to idle-in-transaction timeout");
+            }
+            break;
+        case Deadline::closing:
+            if (stage_ == Stage::closing) {
+                finish_session();
+            }
+            break;
         case Deadline::count_:
             break;
     }
+    pump();
+}
+
+// --- cancel ---
+
+void SessionMachine::cancel() {
+    if (busy()) {
+        cancel_backend(primary_);
+    }
+}
+
+void SessionMachine::cancel_backend(Side side) {
+    const auto [process_id, key] = backend(side);
+    if (process_id != 0) {
+        ++cancels_out_[static_cast<std::size_t>(side)];
+        port_.send_cancel(side, process_id, key);
+    }
+}
+
+// A mirror that is given up must not go on working, or wait for a lock, for nobody. A commit it was
+// told is left alone.
+void SessionMachine::cancel_mirror() {
+    if (mirror_.ready() && !mirror_.drained() && !mirror_.owes_commit()) {
+        cancel_backend(other(primary_));
+    }
+}
+
+void SessionMachine::cancel_done(Side side) {
+    auto& count = cancels_out_[static_cast<std::size_t>(side)];
+    count -= count > 0 ? 1U : 0U;
     pump();
 }
 

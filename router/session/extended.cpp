@@ -49,6 +49,10 @@ void SessionMachine::on_parse(std::string_view body, std::string_view whole) {
         return;
     }
     const std::string name(parse->statement);
+    if (too_many_statements(name)) {
+        refuse_parse();
+        return;
+    }
     auto prepared = std::make_shared<Prepared>();
     prepared->sql = parse->query;
     prepared->types = parse->parameter_types;
@@ -463,7 +467,7 @@ ReplyHandler SessionMachine::before_rows(const std::shared_ptr<Capture>& capture
             if (query.own_rows && (!query.erases || capture->plan->op == WriteOp::erase)) {
                 return;  // RETURNING shows them
             }
-            txn_.writes.push_back({key, query.erases, !query.erases});
+            note_write({key, query.erases, !query.erases});
             if (query.erases && mirror_usable()) {
                 begin_mirror();
                 mirror_.erase(*query.table, capture->catalog_version, txn_.writes.back().key.bytes,
@@ -494,9 +498,7 @@ ReplyHandler SessionMachine::row_stripper(std::shared_ptr<Capture> capture) {
             }
             apply_row(*capture, capture->split);
             if (capture->held) {
-                protocol::Message(capture->held->rows.emplace_back(), 'D')
-                    .int16(capture->split.kept_count)
-                    .bytes(capture->split.kept);
+                keep_row(*capture->held, capture->split);
             } else if (capture->plan->client_returning) {
                 protocol::Message(to_client_, 'D')
                     .int16(capture->split.kept_count)

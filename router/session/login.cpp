@@ -1,5 +1,6 @@
 // The start of a connection: the startup packets, and authentication relayed to the primary.
 
+#include "protocol/message_limits.hpp"
 #include "router/session/session_machine.hpp"
 
 namespace banyan::router {
@@ -23,7 +24,8 @@ void SessionMachine::read_startup() {
         if (waiting.size() < protocol::header_size) {
             return;
         }
-        const auto header = protocol::read_header(waiting.data(), 65535);
+        const auto header = protocol::read_header(
+            waiting.data(), sasl_ ? protocol::max_sasl_body : protocol::max_authentication_body);
         if (!header) {
             fail_session("08P01", "invalid message length during authentication");
             return;
@@ -63,6 +65,7 @@ void SessionMachine::on_startup_packet(std::uint32_t code, std::string_view body
             cancel_request_ = {protocol::get_int32(body.data()),
                                protocol::get_int32(body.data() + 4)};
         }
+        client_gone_ = true;  // it is owed nothing; the driver closes it when the server has acted
         end_session();
         return;
     }
@@ -91,10 +94,12 @@ void SessionMachine::on_startup_packet(std::uint32_t code, std::string_view body
         return;
     }
     auto startup = protocol::decode_startup(code, body);
-    if (!startup || startup->get("user").empty()) {
-        fail_session(startup ? "28000" : "08P01",
-                     startup ? "no PostgreSQL user name specified in startup packet"
-                             : "invalid startup packet layout: expected terminator as last byte");
+    if (!startup) {
+        fail_session("08P01", "invalid startup packet layout: expected terminator as last byte");
+        return;
+    }
+    if (startup->get("user").empty()) {
+        fail_session("28000", "no PostgreSQL user name specified in startup packet");
         return;
     }
     startup_ = std::move(*startup);
@@ -112,6 +117,12 @@ void SessionMachine::on_startup_packet(std::uint32_t code, std::string_view body
     }
     replication_ = replication;
     if (!accept_replication()) {
+        return;
+    }
+    if (!port_.admit_client()) {
+        port_.counters().add(Counter::client_connections_refused);
+        fail_session("53300", "sorry, too many clients already",
+                     "Raise [limits] max_clients in Banyan's configuration.");
         return;
     }
     startup_bytes_ = whole;
@@ -276,12 +287,29 @@ void SessionMachine::on_login_message(char type, std::string_view body, std::str
         return;
     }
     to_client_.append(whole);
+    if (type == 'R' && !on_authentication(body)) {
+        return;
+    }
     if (type == 'E') {
         port_.counters().add(Counter::logins_failed);
         end_session();
     } else if (type == 'Z') {
         login_done();
     }
+}
+
+// False: the role has no room left, and the session has ended.
+bool SessionMachine::on_authentication(std::string_view body) {
+    protocol::Reader reader(body);
+    const auto method = reader.int32();
+    sasl_ = method >= 10 && method <= 12;
+    if (!reader.ok() || method != 0 || port_.admit_user(user_)) {
+        return true;
+    }
+    port_.counters().add(Counter::client_connections_refused);
+    fail_session("53300", "too many connections for role \"" + user_ + "\"",
+                 "Raise [limits] max_clients_per_user in Banyan's configuration.");
+    return false;
 }
 
 void SessionMachine::login_done() {
@@ -324,7 +352,7 @@ void SessionMachine::on_mirror_lost(const std::string& why, bool count) {
     }
     port_.close_server(side);
     if (stage_ == Stage::closing) {
-        finish_session();
+        finish_if_done();
         return;
     }
     if (count) {

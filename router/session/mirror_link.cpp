@@ -1,5 +1,6 @@
 #include "router/session/mirror_link.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "protocol/messages.hpp"
@@ -354,6 +355,11 @@ void MirrorLink::shadow_execute(const std::string& name, std::string_view sql,
     protocol::encode_bind(to, mirrored);
     protocol::encode_execute(to, "");
     protocol::encode_sync(to);
+}
+
+bool MirrorLink::owes_commit() const {
+    return std::any_of(groups_.begin(), groups_.end(),
+                       [](const Group& group) { return group.kind == Kind::commit; });
 }
 
 bool MirrorLink::front_is_shadow() const {

@@ -107,6 +107,8 @@ class MirrorLink {
     std::size_t outstanding() const { return groups_.size(); }
     std::size_t outstanding_shadows() const { return shadows_; }
     bool front_is_shadow() const;
+    /// A COMMIT was sent and has not been answered.
+    bool owes_commit() const;
     bool drained() const { return groups_.empty() && !group_open_; }
     std::uint32_t process_id() const { return process_id_; }
     std::uint32_t secret_key() const { return secret_key_; }

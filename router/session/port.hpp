@@ -24,13 +24,15 @@ namespace banyan::router {
 
 /// What a deadline is for; one of each kind may be set at a time.
 enum class Deadline : std::uint8_t {
-    login,         ///< the whole of a client's login
-    mirror,        ///< the mirror must answer: commit barrier, statement, or drain
-    mirror_login,  ///< connecting and logging in to the mirror
-    mirror_retry,  ///< a refused login to the mirror may be tried again
-    shadow_yield,  ///< a shadow read stands in the way of a write
-    catalog,       ///< waiting for the catalogue after DDL
-    count_         ///< not a deadline
+    login,                ///< the whole of a client's login
+    mirror,               ///< the mirror must answer: commit barrier, statement, or drain
+    mirror_login,         ///< connecting and logging in to the mirror
+    mirror_retry,         ///< a refused login to the mirror may be tried again
+    shadow_yield,         ///< a shadow read stands in the way of a write
+    catalog,              ///< waiting for the catalogue after DDL
+    idle_in_transaction,  ///< the client's next message
+    closing,              ///< a client that does not read what it is still owed
+    count_                ///< not a deadline
 };
 
 class SessionPort {
@@ -50,9 +52,14 @@ class SessionPort {
     virtual void close_client() = 0;
     /// Nothing more will come from this session; the driver may destroy it.
     virtual void session_over() = 0;
+    /// The startup message has come. False: there are too many clients already.
+    virtual bool admit_client() = 0;
+    /// The primary has let the client in. False: the role has too many clients already.
+    virtual bool admit_user(const std::string& user) = 0;
     /// A key for the client's BackendKeyData, under which a CancelRequest finds this session.
     virtual std::uint32_t cancel_key(std::uint32_t process_id) = 0;
-    /// Sends a CancelRequest to a backend of our own (fire and forget).
+    /// Sends a CancelRequest to a backend of our own; answered by cancel_done() when the server has
+    /// closed that connection (the signal has been sent by then), or after a while.
     virtual void send_cancel(Side side, std::uint32_t process_id, std::uint32_t secret_key) = 0;
 
     /// Ledger::begin_commit(); answered by journaled().

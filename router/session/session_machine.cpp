@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <iterator>
 
+#include "protocol/message_limits.hpp"
+
 namespace banyan::router {
 namespace {
 
-// A mirror further behind than this is given up for the transaction: its keys turn dirty.
-constexpr std::size_t max_mirror_backlog = std::size_t{64} << 20U;
 constexpr std::size_t keep_capacity = 16384;
 
 void release(std::string& buffer) {
@@ -86,11 +86,13 @@ void SessionMachine::client_bytes(std::string_view bytes) {
     }
     port_.counters().add(Counter::bytes_from_clients, bytes.size());
     client_in_.append(bytes);
+    client_is_active();
     pump();
 }
 
 void SessionMachine::client_closed() {
     client_gone_ = true;
+    finish_if_done();
     // Without its data a COPY cannot end.
     if (!commit_sent_ || replies_.copying_in()) {
         end_session();
@@ -134,6 +136,9 @@ void SessionMachine::pump() {
             end_session();
             break;
         }
+        if (cancels_out_[static_cast<std::size_t>(primary_)] > 0 && replies_.empty()) {
+            break;  // what was to be cancelled has ended: nothing else may be hit in its place
+        }
         if (at_boundary()) {
             if (wanted_.epoch != adopted_epoch_) {
                 begin_adoption();
@@ -154,11 +159,16 @@ void SessionMachine::pump() {
             client_at_ += part.size();
             continue;
         }
+        if (!waiting.empty() && !protocol::is_client_message(waiting.front())) {
+            handle_relay(waiting.front(), {}, {});  // refused before its length is believed
+            break;
+        }
         if (waiting.size() < protocol::header_size) {
             break;
         }
         const auto header =
-            protocol::read_header(waiting.data(), config_.limits.max_message_bytes);
+            protocol::read_header(waiting.data(), protocol::max_client_body(
+                                                      waiting[0], config_.limits.max_message_bytes));
         if (!header) {
             port_.counters().add(Counter::protocol_violations);
             fail_session("08P01", "invalid message length");
@@ -210,11 +220,10 @@ void SessionMachine::pump() {
             handle_relay(header->type, body, whole);
         }
         client_at_ += size;
-        if (mirror_out().size() > max_mirror_backlog) {
-            on_mirror_lost("the mirror is too far behind", true);
-        }
+        check_mirror_backlog();
     }
     release_client_input();
+    watch_idle();
     pumping_ = false;
 }
 
@@ -364,10 +373,9 @@ void SessionMachine::server_bytes(Side side, std::string_view bytes) {
         return;
     }
     consume_server(side, bytes);
+    check_mirror_backlog();
     pump();
-    if (stage_ == Stage::closing && mirror_.drained()) {
-        finish_session();
-    }
+    finish_if_done();
 }
 
 void SessionMachine::consume_server(Side side, std::string_view bytes) {
@@ -392,7 +400,9 @@ void SessionMachine::consume_server(Side side, std::string_view bytes) {
         if (bytes.size() < protocol::header_size) {
             break;
         }
-        const auto header = protocol::read_header(bytes.data(), std::uint64_t{1} << 30U);
+        const bool logged_in = from_primary ? stage_ == Stage::ready : mirror_.ready();
+        const auto header =
+            protocol::read_header(bytes.data(), protocol::max_server_body(bytes[0], logged_in));
         if (!header) {
             constexpr const char* what = "a message with an impossible length";
             if (from_primary) {

@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -48,6 +49,8 @@ class SessionMachine {
     void client_encrypted(std::optional<std::string> common_name);
     void client_bytes(std::string_view bytes);
     void client_closed();
+    /// After close_client(): the client has everything it was owed, and its connection is closed.
+    void client_drained();
     /// `encrypted`: nobody can listen: TLS, or a Unix socket.
     void server_connected(Side side, bool encrypted = false);
     void server_bytes(Side side, std::string_view bytes);
@@ -62,6 +65,10 @@ class SessionMachine {
     void key_derived(std::uint64_t ticket, const protocol::Secret* salted);
     /// Something a step may wait for has changed (a new catalogue).
     void poll();
+    /// A CancelRequest with this session's key has come.
+    void cancel();
+    /// What SessionPort::send_cancel() began on this side has ended, whatever came of it.
+    void cancel_done(Side side);
     /// The operator or a shutdown ends the session: 57P01.
     void terminate();
 
@@ -133,6 +140,7 @@ class SessionMachine {
     struct HeldRows {
         std::deque<std::string> rows;
         std::string tag;  ///< of its CommandComplete
+        std::uint64_t bytes = 0;
     };
 
     struct Portal {
@@ -155,6 +163,9 @@ class SessionMachine {
         std::string baseline_clock;    ///< transaction start time when the baseline was taken
         std::map<TableId, std::int64_t> captured_rows;
         std::string measure_reason;
+        std::uint64_t write_bytes = 0;  ///< of `writes`
+        bool too_large = false;         ///< its keys are not kept any more
+        std::set<TableId> large_tables;
 
         bool has_work() const { return !writes.empty() || !suspects.empty(); }
     };
@@ -201,6 +212,22 @@ class SessionMachine {
                       std::string_view hint = {});
     void end_session();
     void finish_session();
+    void finish_mirror();
+    void cancel_backend(Side side);
+    void cancel_mirror();
+    void finish_if_done();
+
+    // --- limits.cpp ---
+    // A mirror further behind than this is given up for the transaction: its keys turn dirty.
+    static constexpr std::uint64_t max_mirror_backlog = std::uint64_t{64} << 20U;
+    void watch_idle();
+    void client_is_active();
+    bool too_many_statements(const std::string& name) const;
+    void refuse_parse();
+    void note_write(KeyWrite write);
+    void note_large_table(TableId table);
+    void keep_row(HeldRows& held, const protocol::SplitRow& row);
+    void check_mirror_backlog();
 
     // --- login.cpp ---
     void read_startup();
@@ -212,6 +239,7 @@ class SessionMachine {
     bool transport_suffices();
     void connect_primary();
     void on_login_message(char type, std::string_view body, std::string_view whole);
+    bool on_authentication(std::string_view body);
     void login_done();
     void on_mirror_lost(const std::string& why, bool count);
     const Endpoint& endpoint(Side side) const {
@@ -372,6 +400,7 @@ class SessionMachine {
     bool encrypted_ = false;  ///< between the client and us
     std::optional<std::string> common_name_;
     bool gss_asked_ = false;
+    bool sasl_ = false;  ///< the server asked for it last
     Replication replication_ = Replication::none;
     std::pair<std::uint32_t, std::uint32_t> primary_key_{0, 0};
     std::optional<std::pair<std::uint32_t, std::uint32_t>> cancel_request_;
@@ -418,6 +447,8 @@ class SessionMachine {
     MirrorLink mirror_;
     bool wrote_ = false;          ///< a captured statement was sent in this implicit transaction
     bool client_gone_ = false;
+    bool idle_watched_ = false;
+    std::uint32_t cancels_out_[2] = {0, 0};  ///< under way, by side
     std::optional<TxnId> commit_txn_;      ///< journaled, COMMIT not answered by the primary yet
     bool journal_waiting_ = false;
     bool commit_sent_ = false;

@@ -124,7 +124,7 @@ void SessionMachine::apply_row(Capture& capture, const protocol::SplitRow& row) 
     port_.counters().add(Counter::rows_captured);
     ++capture.rows;
     ++txn_.captured_rows[table.id];
-    txn_.writes.push_back(std::move(write));
+    note_write(std::move(write));
     if (plan.key_only || !mirror_usable()) {
         return;
     }

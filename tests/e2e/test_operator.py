@@ -1,6 +1,8 @@
 """The admin API and banyanctl, from outside."""
 import json
+import signal
 import subprocess
+import time
 
 import pytest
 
@@ -117,3 +119,15 @@ def test_version_and_check_config(migration):
     checked = subprocess.run([kit.BINARY, "--check-config", "--config", banyan.config_file], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                              text=True, timeout=20, check=False)
     assert checked.returncode == 0, checked.stdout
+
+
+def test_a_second_sigterm_does_not_cut_the_shutdown_short(migration):
+    banyan = migration("create table t (id int primary key)")
+    client = banyan.wire()
+    client.query("begin; insert into t values (1)").ok()  # waited for
+    for _ in range(20):
+        banyan.process.send_signal(signal.SIGTERM)
+        time.sleep(0.01)
+    client.query("commit").ok()
+    assert banyan.process.wait(20) == 0
+    assert banyan.source.sql("select count(*) from t", banyan.database) == [(1,)]

@@ -2,12 +2,11 @@
 // random. Whatever happens, nothing crashes; as long as nobody talks nonsense the session comes to rest
 // once everybody answers again; and once everybody is gone it is over, and each of its journal entries
 // has had exactly one end: finish() or lose().
-#include <fuzzer/FuzzedDataProvider.h>
-
 #include <cstdio>
 #include <cstdlib>
 #include <map>
 
+#include "tests/fuzz/input.hpp"
 #include "tests/router/session/scene.hpp"
 
 namespace banyan::test {
@@ -42,16 +41,16 @@ void prepare(FakeServer& server) {
     server.on("bad", refusal("42601", 8));
 }
 
-void act(Scene& scene, FuzzedDataProvider& input, std::uint64_t& epoch, bool& nonsense) {
-    const Side side = input.ConsumeBool() ? Side::source : Side::target;
-    switch (input.ConsumeIntegralInRange(0, 40)) {
+void act(Scene& scene, Input& input, std::uint64_t& epoch, bool& nonsense) {
+    const Side side = input.yes() ? Side::source : Side::target;
+    switch (input.number(40)) {
         case 0:
             nonsense = true;
-            scene.send(input.ConsumeRandomLengthString(20));
+            scene.send(input.text(20));
             break;
         case 1:
             nonsense = true;
-            scene.server_says(side, input.ConsumeRandomLengthString(20));
+            scene.server_says(side, input.text(20));
             break;
         case 2:
             scene.server(side).hangs = true;
@@ -61,10 +60,11 @@ void act(Scene& scene, FuzzedDataProvider& input, std::uint64_t& epoch, bool& no
             break;
         case 4:
             scene.journal_answers = !scene.journal_answers;
-            scene.answer_journal(input.ConsumeBool());
+            scene.answer_journal(input.yes());
             break;
         case 5: {
-            const auto kind = static_cast<Deadline>(input.ConsumeIntegralInRange(0, 5));
+            const auto kind = static_cast<Deadline>(
+                input.number(static_cast<std::size_t>(Deadline::count_) - 1));
             if (scene.port.deadlines.contains(kind)) {
                 scene.deadline(kind);
             }
@@ -77,8 +77,8 @@ void act(Scene& scene, FuzzedDataProvider& input, std::uint64_t& epoch, bool& no
             }
             break;
         case 7: {
-            auto wanted = directive(++epoch, static_cast<Phase>(input.ConsumeIntegralInRange(0, 4)),
-                                    input.ConsumeBool());
+            auto wanted = directive(++epoch, static_cast<Phase>(input.number(4)),
+                                    input.yes());
             scene.direct(wanted);
             break;
         }
@@ -92,11 +92,10 @@ void act(Scene& scene, FuzzedDataProvider& input, std::uint64_t& epoch, bool& no
             scene.settle();
             break;
         case 10:
-            scene.client_chunk = scene.server_chunk = input.ConsumeIntegralInRange<std::size_t>(1, 64);
+            scene.client_chunk = scene.server_chunk = 1 + input.number(63);
             break;
         default:
-            scene.send(requests()[input.ConsumeIntegralInRange<std::size_t>(
-                0, requests().size() - 1)]);
+            scene.send(requests()[input.number(requests().size() - 1)]);
     }
 }
 
@@ -131,16 +130,16 @@ void come_to_rest(Scene& scene, std::uint64_t epoch) {
     }
 }
 
-void run_session(FuzzedDataProvider& input) {
+void run_session(Input& input) {
     std::uint64_t epoch = 1;
-    Scene scene(static_cast<Phase>(input.ConsumeIntegralInRange(0, 4)), true);
+    Scene scene(static_cast<Phase>(input.number(4)), true);
     prepare(scene.source);
     prepare(scene.target);
-    if (input.ConsumeIntegralInRange(0, 15) != 0) {
+    if (input.number(15) != 0) {
         scene.send(startup());
     }
     bool nonsense = false;
-    for (int i = 0; i < 60 && input.remaining_bytes() > 0; ++i) {
+    for (int i = 0; i < 60 && input.left() > 0; ++i) {
         act(scene, input, epoch, nonsense);
     }
     if (!nonsense) {
@@ -172,7 +171,7 @@ void run_session(FuzzedDataProvider& input) {
 }  // namespace banyan::test
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-    FuzzedDataProvider input(data, size);
+    banyan::test::Input input(data, size);
     banyan::test::run_session(input);
     return 0;
 }

@@ -102,6 +102,7 @@ TEST(Config, the_commented_keys_of_the_example_are_valid_and_show_the_defaults) 
     EXPECT_EQ(parsed->limits.max_clients, none.limits.max_clients);
     EXPECT_EQ(parsed->limits.login_timeout, none.limits.login_timeout);
     EXPECT_EQ(parsed->limits.max_message_bytes, none.limits.max_message_bytes);
+    EXPECT_EQ(parsed->limits.max_session_bytes, none.limits.max_session_bytes);
     EXPECT_EQ(parsed->source.connect_timeout, none.source.connect_timeout);
     EXPECT_EQ(parsed->source.sslmode, none.source.sslmode);
     EXPECT_EQ(parsed->listen.sslmode, none.listen.sslmode);
@@ -138,7 +139,7 @@ backfill = {workers = 18, chunk_time_ms = 19, max_chunk_rows = 20, max_rows_per_
 shadow = {share = 0.25, recheck_attempts = 22, max_discrepancies = 23, log = "r", redact = false, min_samples = 24}
 switchover = {deadline_ms = 125, sequence_margin = 26}
 admin = {host = "s", port = 27, port_file = "t", allowed_hosts = ["u"], tokens = [{name = "v", role = "admin", sha256 = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}
-limits = {max_clients = 28, login_timeout_ms = 29, max_message_bytes = 65537}
+limits = {max_clients = 28, login_timeout_ms = 29, max_message_bytes = 65537, max_clients_per_user = 31, max_unauthenticated = 32, idle_in_transaction_timeout_ms = 33, max_prepared_statements = 34, max_session_bytes = 1048577}
 tcp = {keepalives_idle_s = 31, keepalives_interval_s = 32, keepalives_count = 33, user_timeout_ms = 34}
 proxy = {threads = 30}
 log = {level = "debug", format = "json"}
@@ -238,7 +239,13 @@ log = {level = "debug", format = "json"}
         EXPECT_EQ(role, "admin");
     }
     {
-        const auto& [max_clients, login_timeout, max_message_bytes] = limits;
+        const auto& [max_clients, login_timeout, max_message_bytes, per_user, unauthenticated,
+                     idle, statements, session_bytes] = limits;
+        EXPECT_EQ(per_user, 31U);
+        EXPECT_EQ(unauthenticated, 32U);
+        EXPECT_EQ(idle, milliseconds(33));
+        EXPECT_EQ(statements, 34U);
+        EXPECT_EQ(session_bytes, 1048577U);
         EXPECT_EQ(max_clients, 28U);
         EXPECT_EQ(login_timeout, milliseconds(29));
         EXPECT_EQ(max_message_bytes, 65537U);

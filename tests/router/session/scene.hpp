@@ -51,8 +51,11 @@ class ScriptedPort final : public router::SessionPort {
     void start_client_tls() override { events_.push_back("start tls"); }
     void close_client() override { client_closed = true; }
     void session_over() override { over = true; }
+    bool admit_client() override { return room_for_clients; }
+    bool admit_user(const std::string&) override { return room_for_user; }
     std::uint32_t cancel_key(std::uint32_t process_id) override { return process_id + 1000; }
     void send_cancel(Side side, std::uint32_t process_id, std::uint32_t) override {
+        cancels.push_back(side);
         events_.push_back("cancel " + std::string(to_string(side)) + " " +
                           std::to_string(process_id));
     }
@@ -115,8 +118,11 @@ class ScriptedPort final : public router::SessionPort {
     router::Counters the_counters;
     std::vector<Side> connects;
     std::set<Side> closed;
+    std::vector<Side> cancels;  ///< under way
     bool client_closed = false;
     bool tls = false;
+    bool room_for_clients = true;
+    bool room_for_user = true;
     bool over = false;
     std::vector<CommitIntent> intents;
     std::vector<TxnId> unanswered;  ///< journal entries not answered yet
@@ -243,6 +249,8 @@ class Scene {
     bool keys_answer = true;
     bool verifiers_answer = true;
     router::RoleVerifiers role_verifiers;  ///< not readable unless a test sets them
+    bool client_reads = true;
+    bool cancels_answer = true;
     bool connects_answer = true;
     std::size_t client_chunk = std::string::npos;
     std::size_t server_chunk = std::string::npos;
@@ -264,6 +272,9 @@ class Scene {
             events.push_back("client< " + line);
         }
         to_client.clear();
+        if (client_reads && port.client_closed && !port.over) {
+            machine.client_drained();
+        }
         for (const Side side : {Side::source, Side::target}) {
             server(side).receive(std::exchange(machine.to_server(side), {}));
         }
@@ -288,6 +299,12 @@ class Scene {
             if (!bytes.empty()) {
                 return true;
             }
+        }
+        if (cancels_answer && !port.cancels.empty()) {
+            const Side side = port.cancels.front();
+            port.cancels.erase(port.cancels.begin());
+            give([&] { machine.cancel_done(side); });
+            return true;
         }
         if (keys_answer && !port.derivations.empty()) {
             const auto [ticket, key] = std::move(port.derivations.front());

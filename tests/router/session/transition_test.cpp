@@ -161,6 +161,19 @@ TEST(Transition, ASessionWithoutTheNewPrimaryEndsWith57P01) {
     EXPECT_TRUE(scene.port.over);
 }
 
+TEST(Transition, ANewPrimaryLostInTheMiddleOfTheFlipIs57P01) {
+    Scene scene(Phase::dual_read);
+    scene.log_in();
+    scene.direct(directive(1, Phase::dual_read, true));
+    scene.source.hangs = true;  // it is still asked for what belongs to the session
+    scene.direct(directive(2, Phase::switchover));
+    scene.lose_server(Side::target);
+    EXPECT_THAT(scene.client(), IsEmpty());
+    scene.resume(Side::source);
+    EXPECT_THAT(scene.client(), ElementsAre("E 57P01"));
+    EXPECT_TRUE(scene.port.over);
+}
+
 TEST(Transition, ALoginThatMeetsTheFlipMovesOver) {
     Scene scene(directive(0, Phase::dual_read));
     scene.source.wants_password = true;

@@ -1,0 +1,60 @@
+#include "router/session/admission.hpp"
+
+namespace banyan::router {
+
+std::shared_ptr<Admission::Ticket> Admission::connect() {
+    const std::lock_guard lock(mutex_);
+    if (unauthenticated_ >= limits_.max_unauthenticated) {
+        return nullptr;
+    }
+    ++unauthenticated_;
+    return std::make_shared<Ticket>(*this);
+}
+
+bool Admission::Ticket::admit() {
+    const std::lock_guard lock(admission_.mutex_);
+    if (client_) {
+        return true;
+    }
+    if (admission_.clients_ >= admission_.limits_.max_clients) {
+        return false;
+    }
+    ++admission_.clients_;
+    client_ = true;
+    return true;
+}
+
+bool Admission::Ticket::authenticated(const std::string& user) {
+    const std::lock_guard lock(admission_.mutex_);
+    if (!authenticated_) {
+        authenticated_ = true;
+        --admission_.unauthenticated_;
+    }
+    const auto limit = admission_.limits_.max_clients_per_user;
+    if (limit == 0 || !user_.empty()) {
+        return true;
+    }
+    auto& count = admission_.users_[user];
+    if (count >= limit) {
+        return false;
+    }
+    ++count;
+    user_ = user;
+    return true;
+}
+
+Admission::Ticket::~Ticket() {
+    const std::lock_guard lock(admission_.mutex_);
+    if (!authenticated_) {
+        --admission_.unauthenticated_;
+    }
+    if (client_) {
+        --admission_.clients_;
+    }
+    if (const auto found = admission_.users_.find(user_);
+        !user_.empty() && found != admission_.users_.end() && --found->second == 0) {
+        admission_.users_.erase(found);
+    }
+}
+
+}  // namespace banyan::router
