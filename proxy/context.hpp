@@ -8,11 +8,11 @@
 #include <unordered_map>
 
 #include "proxy/tls.hpp"
+#include "proxy/admission.hpp"
 #include "router/auth/key_deriver.hpp"
 #include "router/auth/verifiers.hpp"
 #include "router/config/config.hpp"
 #include "router/migration/breaker.hpp"
-#include "router/session/admission.hpp"
 #include "router/shadow/discrepancy.hpp"
 #include "router/state/ledger.hpp"
 #include "router/state/prepared_transactions.hpp"
@@ -35,8 +35,14 @@ class CancelRegistry {
     Target find(std::uint32_t process_id, std::uint32_t key) const;
 
    private:
+    struct Entry {
+        std::uint32_t key = 0;
+        Target target;
+    };
+
     mutable std::mutex mutex_;
-    std::unordered_map<std::uint64_t, Target> targets_;
+    /// By process id, which is no secret: two backends of two servers may have the same one.
+    std::unordered_multimap<std::uint32_t, Entry> targets_;
 };
 
 struct Context {
@@ -44,7 +50,7 @@ struct Context {
     router::Ledger& ledger;
     router::Breaker& breaker;
     Tls& tls;
-    router::Admission admission{config.limits};
+    Admission admission{config.limits};
     CancelRegistry cancels{};
     router::KeyDeriver key_deriver{};
     router::Verifiers verifiers{config};

@@ -27,7 +27,7 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     ~Session() override;
 
     /// Its place among the clients; before start().
-    void set_ticket(std::shared_ptr<router::Admission::Ticket> ticket) {
+    void set_ticket(std::shared_ptr<Admission::Ticket> ticket) {
         ticket_ = std::move(ticket);
     }
     void start();
@@ -153,7 +153,7 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
         deadlines_;
     std::optional<std::pair<std::uint32_t, std::uint32_t>> registered_;
     std::optional<std::chrono::steady_clock::time_point> held_since_;
-    std::shared_ptr<router::Admission::Ticket> ticket_;
+    std::shared_ptr<Admission::Ticket> ticket_;
     bool client_closing_ = false;
     std::function<void()> cancel_done_;  ///< of cancel(), until send_cancel() takes it
     bool in_event_ = false;

@@ -3,14 +3,12 @@
 #include <gtest/gtest.h>
 
 #include "protocol/message_limits.hpp"
-#include "router/session/admission.hpp"
 #include "scene.hpp"
 
 namespace banyan::test {
 namespace {
 
 using namespace std::literals;
-using router::Admission;
 using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::ElementsAre;
@@ -33,31 +31,6 @@ struct Mirrored : Scene {
         log_in();
     }
 };
-
-TEST(Admission, CountsWhoIsThere) {
-    router::Config::Limits limits;
-    limits.max_unauthenticated = 2;
-    limits.max_clients = 2;
-    limits.max_clients_per_user = 1;
-    Admission admission(limits);
-    auto one = admission.connect();
-    auto two = admission.connect();
-    ASSERT_TRUE(one && two);
-    EXPECT_FALSE(admission.connect());
-    EXPECT_TRUE(one->admit() && one->admit());  // counted once
-    EXPECT_TRUE(one->authenticated("app"));
-    auto three = admission.connect();  // one is known now: there is room for a stranger
-    ASSERT_TRUE(three);
-    EXPECT_TRUE(two->admit());
-    EXPECT_FALSE(three->admit());
-    EXPECT_FALSE(two->authenticated("app"));
-    EXPECT_TRUE(three->authenticated("other"));
-    one.reset();
-    EXPECT_TRUE(three->admit());
-    auto four = admission.connect();
-    ASSERT_TRUE(four);
-    EXPECT_TRUE(four->authenticated("app"));
-}
 
 TEST(Limits, TooManyClientsAreToldSoOnceTheyHaveSaidWhoTheyAre) {
     Scene scene(Phase::initial);

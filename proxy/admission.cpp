@@ -1,6 +1,6 @@
-#include "router/session/admission.hpp"
+#include "proxy/admission.hpp"
 
-namespace banyan::router {
+namespace banyan::proxy {
 
 std::shared_ptr<Admission::Ticket> Admission::connect() {
     const std::lock_guard lock(mutex_);
@@ -57,4 +57,4 @@ Admission::Ticket::~Ticket() {
     }
 }
 
-}  // namespace banyan::router
+}  // namespace banyan::proxy

@@ -8,11 +8,11 @@
 
 #include "router/config/config.hpp"
 
-namespace banyan::router {
+namespace banyan::proxy {
 
 class Admission {
    public:
-    explicit Admission(const Config::Limits& limits) : limits_(limits) {}
+    explicit Admission(const router::Config::Limits& limits) : limits_(limits) {}
 
     /// One connection's place. Gives back what it holds when it goes.
     class Ticket {
@@ -40,11 +40,11 @@ class Admission {
     std::shared_ptr<Ticket> connect();
 
    private:
-    const Config::Limits& limits_;
+    const router::Config::Limits& limits_;
     std::mutex mutex_;
     std::uint32_t unauthenticated_ = 0;
     std::uint32_t clients_ = 0;
     std::map<std::string, std::uint32_t> users_;
 };
 
-}  // namespace banyan::router
+}  // namespace banyan::proxy
