@@ -149,7 +149,11 @@ class FakeServer {
             log_in();
         }
         while (logged_in_ && in_.size() >= protocol::header_size) {
-            const std::size_t size = 1 + protocol::get_int32(in_.data() + 1);
+            const std::size_t size = std::size_t{1} + protocol::get_int32(in_.data() + 1);
+            if (size < protocol::header_size) {
+                in_.clear();  // PostgreSQL would close
+                return;
+            }
             if (in_.size() < size) {
                 return;
             }
