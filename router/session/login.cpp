@@ -284,12 +284,10 @@ void SessionMachine::on_login_message(char type, std::string_view body, std::str
     }
     if (type == 'R') {
         on_authentication(body, whole);
+        check_room(body);
         return;
     }
     to_client_.append(whole);
-    if (type == 'R' && !on_authentication(body)) {
-        return;
-    }
     if (type == 'E') {
         port_.counters().add(Counter::logins_failed);
         end_session();
@@ -298,18 +296,18 @@ void SessionMachine::on_login_message(char type, std::string_view body, std::str
     }
 }
 
-// False: the role has no room left, and the session has ended.
-bool SessionMachine::on_authentication(std::string_view body) {
+// At AuthenticationOk, where the server too counts a role's connections.
+void SessionMachine::check_room(std::string_view body) {
     protocol::Reader reader(body);
     const auto method = reader.int32();
     sasl_ = method >= 10 && method <= 12;
-    if (!reader.ok() || method != 0 || port_.admit_user(user_)) {
-        return true;
+    if (!reader.ok() || method != 0 || stage_ != Stage::authenticating ||
+        port_.admit_user(user_)) {
+        return;
     }
     port_.counters().add(Counter::client_connections_refused);
     fail_session("53300", "too many connections for role \"" + user_ + "\"",
                  "Raise [limits] max_clients_per_user in Banyan's configuration.");
-    return false;
 }
 
 void SessionMachine::login_done() {

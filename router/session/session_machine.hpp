@@ -239,7 +239,7 @@ class SessionMachine {
     bool transport_suffices();
     void connect_primary();
     void on_login_message(char type, std::string_view body, std::string_view whole);
-    bool on_authentication(std::string_view body);
+    void check_room(std::string_view body);
     void login_done();
     void on_mirror_lost(const std::string& why, bool count);
     const Endpoint& endpoint(Side side) const {

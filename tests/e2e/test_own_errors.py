@@ -159,6 +159,8 @@ def too_many_strangers(make):
 for text in ('connection to Banyan requires TLS for user "', "connection requires a valid client certificate",
              'certificate authentication failed for user "'):
     unit("28000", text, "tests/router/session/session_login_test.cpp", "SessionLogin.TheTransportMustSufficeForTheConfiguration")
+unit("28000", "SCRAM authentication over TLS cannot be passed on: the verifiers of the ", "tests/router/session/mirror_login_test.cpp",
+     "ScramLogin.WithoutVerifiersATranslationIsRefusedInPlainWords")
 
 
 # --- the protocol ---
@@ -244,6 +246,8 @@ unit("57P01", "the connection to the database server was lost: ", "tests/router/
      "SessionLogin.AnUnreachablePrimaryIs08001AndALostOne57P01")
 unit("57P01", "terminating connection: the migration switched over and this session has no connection to the new primary",
      "tests/router/session/transition_test.cpp", "Transition.ASessionWithoutTheNewPrimaryEndsWith57P01")
+unit("57P01", "terminating connection: the migration switched over, and only Banyan's service role is logged in to the new primary",
+     "tests/router/session/mirror_login_test.cpp", "ServiceRole.NeverBecomesTheClientsPrimary")
 unit("57P01", "terminating connection: the new primary was lost during the switchover", "tests/router/session/transition_test.cpp",
      "Transition.ANewPrimaryLostInTheMiddleOfTheFlipIs57P01")
 unit("40000", "the function call was rolled back: what it changed could not be measured", "tests/router/session/two_phase_test.cpp",
