@@ -35,7 +35,10 @@ void require(bool holds) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     banyan::test::Input input(data, size);
-    Login login("app", input.yes() ? "secret" : "", "0123456789abcdefghij");
+    Credentials credentials;
+    credentials.user = "app";
+    credentials.password.emplace(input.yes() ? "secret" : "");
+    Login login(std::move(credentials), "0123456789abcdefghij");
     static const banyan::test::ScramServer known("secret", 4096);  // its key takes long to derive
     auto server = known;
     bool ok_sent = false;
@@ -83,7 +86,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                     return 0;
                 }
         }
-        const auto state = login.on_message(type, body, out);
+        auto state = login.on_message(type, body, out);
+        if (state == Login::State::derive) {
+            state = login.derived(salt_password(login.password(), login.salt(), login.iterations()),
+                                  out);
+        }
         scram_begun = scram_begun || out.find("SCRAM-SHA-256") != std::string::npos;
         if (state == Login::State::working && out.find(",p=") != std::string::npos && input.yes()) {
             // The server's proof, if it knows the password too.

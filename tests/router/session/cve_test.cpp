@@ -22,6 +22,13 @@ std::string request(std::uint32_t code) {
     return out;
 }
 
+protocol::Login own_login(const std::string& nonce) {
+    protocol::Credentials credentials;
+    credentials.user = "app";
+    credentials.password.emplace("secret");
+    return protocol::Login(std::move(credentials), nonce);
+}
+
 void ends_without_reaching_a_server(const std::string& bytes) {
     Scene scene(Phase::initial);
     scene.send(bytes);
@@ -137,7 +144,7 @@ TEST(Cve, CVE_2026_6666_AnErrorWithoutSqlstateIsAnError) {
         EXPECT_FALSE(scene.machine.mirror_ready());
         EXPECT_THAT(scene.client(), IsEmpty());
         std::string out;
-        protocol::Login login("app", "secret", "0123456789abcdefghij");
+        protocol::Login login = own_login("0123456789abcdefghij");
         EXPECT_EQ(login.on_message('E', body, out), protocol::Login::State::failed);
     }
 }
@@ -149,7 +156,7 @@ TEST(Cve, CVE_2026_6665_and_6669_ScramIsBounded) {
          {"r=" + nonce + "S,s=AAAA,i=4294967295", "r=" + nonce + "S,s=AAAA,i=1000001",
           "r=" + nonce + "S,s=AAAA,i=1", "r=" + nonce + "S,s=" + std::string(2000, 'A') + ",i=4096",
           "r=" + nonce + std::string(2000, 'S') + ",s=AAAA,i=4096", "r=,s=,i="s, ""s}) {
-        protocol::Login login("app", "secret", nonce);
+        protocol::Login login = own_login(nonce);
         std::string out;
         ASSERT_EQ(login.on_message('R', "\0\0\0\12SCRAM-SHA-256\0\0"s, out),
                   protocol::Login::State::working);
