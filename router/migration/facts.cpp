@@ -116,4 +116,34 @@ Result<std::vector<ForeignBackend>> foreign_backends(Connection& connection,
     return foreign;
 }
 
+Result<std::vector<ForeignLock>> foreign_locks(Connection& connection,
+                                               const std::vector<std::int32_t>& ours) {
+    auto rows = connection.exec(
+        "SELECT coalesce(l.pid, 0), coalesce(usename, ''), coalesce(application_name, ''), "
+        "classid::int8, objid::int8, objsubid, mode = 'ShareLock' "
+        "FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid "
+        "WHERE locktype = 'advisory' AND granted AND database = "
+        "(SELECT oid FROM pg_database WHERE datname = current_database())");
+    if (!rows) {
+        return rows.error();
+    }
+    std::vector<ForeignLock> foreign;
+    for (int row = 0; row < rows->size(); ++row) {
+        const auto process = static_cast<std::int32_t>(rows->number(row, 0));
+        if (std::find(ours.begin(), ours.end(), process) != ours.end()) {
+            continue;
+        }
+        ForeignLock it;
+        it.holder = process == 0 ? std::string("a prepared transaction")
+                                 : "process " + std::to_string(process) + " (" + rows->text(row, 1) +
+                                       ", " + rows->text(row, 2) + ")";
+        it.lock.key = (static_cast<std::uint64_t>(rows->number(row, 3)) << 32U) |
+                      static_cast<std::uint64_t>(rows->number(row, 4));
+        it.lock.two_keys = rows->number(row, 5) == 2;
+        it.lock.shared = rows->truth(row, 6);
+        foreign.push_back(std::move(it));
+    }
+    return foreign;
+}
+
 }  // namespace banyan::router

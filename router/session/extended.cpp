@@ -53,6 +53,7 @@ void SessionMachine::on_parse(std::string_view body, std::string_view whole) {
     prepared->sql = parse->query;
     prepared->types = parse->parameter_types;
     decide(*prepared);
+    stand_plain(named_in_sql(*prepared->parsed));
     const auto previous = statements_.find(name);
     const PreparedPtr replaced = previous == statements_.end() ? nullptr : previous->second;
     statements_[name] = prepared;
@@ -278,6 +279,7 @@ void SessionMachine::on_execute(std::string_view body, std::string_view whole) {
     port_.counters().add(Counter::queries);
     const auto found = portals_.find(std::string(execute->portal));
     if (found == portals_.end()) {
+        note_ran(false);
         send_primary(whole, Expect::execute);
         return;
     }
@@ -304,7 +306,7 @@ void SessionMachine::on_execute(std::string_view body, std::string_view whole) {
     switch (decision.route) {
         case Route::forward:
             note_unshadowed(decision);
-            send_primary(whole, Expect::execute, temporary_watch(*portal.prepared));
+            send_primary(whole, Expect::execute, deallocate_watch(*portal.prepared));
             break;
         case Route::capture:
             execute_captured(portal, std::string(execute->portal), execute->max_rows);

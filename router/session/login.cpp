@@ -225,7 +225,7 @@ void SessionMachine::connect_mirror() {
     if (mirror_.state() != MirrorLink::State::down || !port_.breaker().allows()) {
         return;
     }
-    mirror_settings_.clear();
+    forget_mirror_state();
     mirror_.connecting();
     port_.set_deadline(Deadline::mirror_login, config_.mirror.connect_timeout);
     port_.connect(other(primary_));

@@ -346,6 +346,8 @@ void SessionMachine::handle_client(char type, std::string_view body, std::string
             // The fast-path call names its function by OID only: large objects, mostly.
             port_.counters().add_reason("opaque", "function_call");
             const std::string message(whole);
+            note_ran(false);
+            settings_stale_ = true;
             txn_.suspects.push_back({0, "function_call"});
             if (in_block_) {
                 send_primary(message, Expect::function_call);
@@ -421,6 +423,8 @@ void SessionMachine::consume_server(Side side, std::string_view bytes) {
         bytes.remove_prefix(size);
         if (from_primary) {
             on_primary_message(header->type, body, whole);
+        } else if (header->type == 'A' && listens_on_mirror_) {
+            to_client_.append(whole);  // at a boundary: nothing is half sent
         } else if (const auto error =
                        mirror_.on_message(header->type, body, out(side))) {
             on_mirror_lost(*error, true);

@@ -30,6 +30,7 @@ std::int64_t to_number(const std::optional<std::string>& text) {
 }  // namespace
 
 void SessionMachine::count_route(const Decision& decision) {
+    note_ran(decision.leaves_nothing);
     switch (decision.route) {
         case Route::capture:
             port_.counters().add(Counter::statements_captured);
@@ -183,16 +184,16 @@ void SessionMachine::prepare_uncaptured(const Decision& decision) {
     note_suspects(decision);
     if (decision.route == Route::mirrored_text) {
         wait_mirror_login();
-        txn_.reload_catalog = txn_.reload_catalog || decision.reload_catalog;
     }
+    txn_.reload_catalog = txn_.reload_catalog || decision.reload_catalog;
     if (decision.measure) {
         take_baseline(decision.reason);
     }
 }
 
-ReplyHandler SessionMachine::temporary_watch(const Prepared& prepared) {
+ReplyHandler SessionMachine::deallocate_watch(const Prepared& prepared) {
     if (!prepared.parsed || prepared.parsed->statements.size() != 1 ||
-        !prepared.parsed->statements.front().temporary) {
+        prepared.parsed->statements.front().kind != StatementKind::deallocate) {
         return nullptr;
     }
     return statement_watch(prepared.decision, prepared.parsed, 0);
@@ -223,18 +224,17 @@ void SessionMachine::after_statement(const Decision& decision, const std::string
                                      std::string_view tag) {
     const Statement* statement =
         parsed.parsed && index < parsed.statements.size() ? &parsed.statements[index] : nullptr;
-    if (statement != nullptr && statement->temporary) {
-        temporary_tables_.push_back(statement->target.name);
-        ++decision_generation_;
-    }
     switch (decision.route) {
         case Route::settings:
             settings_stale_ = true;
             txn_.settings_touched = true;
             if (tag == "DISCARD ALL") {
                 statements_.clear();
-                temporary_tables_.clear();
             }
+            break;
+        case Route::guarded:
+            settings_stale_ = true;  // a function may set, and make temporary tables
+            txn_.settings_touched = true;
             break;
         case Route::begin:
             in_block_ = true;
@@ -489,7 +489,7 @@ void SessionMachine::transaction_ended() {
 }
 
 void SessionMachine::reset_transaction(bool committed) {
-    if (!committed && txn_.settings_touched) {
+    if ((!committed && txn_.settings_touched) || txn_.temporary_touched) {
         settings_stale_ = true;
     }
     in_block_ = false;  // unless AND CHAIN: ReadyForQuery tells
@@ -544,6 +544,12 @@ void SessionMachine::internal_query(std::string sql, bool keep_open, RowsHandler
             });
         };
         std::string message;
+        if (query_left_) {
+            query_left_ = false;
+            protocol::encode_close(message, 'S', "banyan_query");
+            send_primary(message, Expect::close, unseen());
+            message.clear();
+        }
         protocol::encode_parse(message, "banyan_query", sql);
         send_primary(message, Expect::parse, unseen());
         protocol::Bind bind;
@@ -562,8 +568,11 @@ void SessionMachine::internal_query(std::string sql, bool keep_open, RowsHandler
                              rows->emplace_back(columns.begin(), columns.end());
                          } else if (type == 'C') {
                              *ok = true;
-                         } else if (type == 'E' && !sync) {
-                             to_client_.append(reply);
+                         } else if (type == 'E') {
+                             query_left_ = true;  // the Close behind it is skipped
+                             if (!sync) {
+                                 to_client_.append(reply);
+                             }
                          }
                      }));
         for (const char kind : {'P', 'S'}) {
