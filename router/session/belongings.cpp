@@ -1,5 +1,6 @@
 #include "router/session/belongings.hpp"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 
@@ -27,6 +28,8 @@ const char* const advisory_locks_sql =
     "AND pid = pg_catalog.pg_backend_pid() AND granted";
 
 namespace {
+
+constexpr std::size_t most_custom_settings = 1000;
 
 std::string kind_of_relation(std::string_view relkind) {
     return relkind == "S"   ? "temporary sequence"
@@ -68,6 +71,26 @@ std::optional<std::string> prepare_text(const std::string& name, const std::stri
     return found;
 }
 
+char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
+/// The name in lower case if it is one of a custom setting: words with dots between them.
+std::string custom_name(std::string_view text) {
+    std::string name;
+    bool dots = false;
+    for (std::size_t i = 0; i < text.size() && text.size() < 64; ++i) {
+        const char c = lower(text[i]);
+        const bool word = (c >= 'a' && c <= 'z') || c == '_' || (c & 0x80) != 0;
+        const bool digit = (c >= '0' && c <= '9') || c == '$';
+        const bool begins = i == 0 || text[i - 1] == '.';
+        if (!word && !(digit && !begins) && !(c == '.' && !begins && i + 1 < text.size())) {
+            return {};
+        }
+        dots = dots || c == '.';
+        name += c;
+    }
+    return dots ? name : std::string();
+}
+
 }  // namespace
 
 bool take_owned(Belongings& belongings, const OwnedRow& row, const Parser& parse) {
@@ -100,6 +123,64 @@ bool take_owned(Belongings& belongings, const OwnedRow& row, const Parser& parse
         return false;
     }
     return true;
+}
+
+bool calls_set_config(const Statement& statement) {
+    return std::find(statement.functions.begin(), statement.functions.end(), "set_config") !=
+           statement.functions.end();
+}
+
+bool may_set(std::string_view sql) {
+    const auto begins = [sql](std::string_view word) {
+        return sql.size() > word.size() &&
+               std::equal(word.begin(), word.end(), sql.begin(),
+                          [](char a, char b) { return a == lower(b); });
+    };
+    return begins("set ") || begins("select set_config(") ||
+           begins("select pg_catalog.set_config(");
+}
+
+void note_custom_setting(std::set<std::string>& names, std::string_view parameter) {
+    if (auto name = custom_name(parameter); !name.empty() && names.size() < most_custom_settings) {
+        names.insert(std::move(name));
+    }
+}
+
+void note_custom_settings(std::set<std::string>& names, const ParsedQuery& query) {
+    bool literals = false;
+    for (const auto& statement : query.statements) {
+        if (statement.kind == StatementKind::set) {
+            note_custom_setting(names, statement.name);
+        }
+        literals = literals || calls_set_config(statement) ||
+                   statement.kind == StatementKind::anonymous_block ||
+                   statement.kind == StatementKind::call;
+    }
+    if (!literals) {
+        return;
+    }
+    // Every literal that could be a name, also within a DO block: one too many is asked in vain.
+    const std::string_view sql = query.sql;
+    for (auto begin = sql.find('\''); begin != std::string_view::npos;) {
+        const auto end = sql.find('\'', begin + 1);
+        if (end == std::string_view::npos) {
+            break;
+        }
+        note_custom_setting(names, sql.substr(begin + 1, end - begin - 1));
+        begin = end;
+    }
+}
+
+std::string custom_settings_sql(const std::set<std::string>& names) {
+    if (names.empty()) {
+        return {};
+    }
+    std::string values;
+    for (const auto& name : names) {
+        values += (values.empty() ? "(" : ", (") + quote_literal(name) + ")";
+    }
+    return " UNION ALL SELECT 'setting', n, pg_catalog.current_setting(n, true) FROM (VALUES " +
+           values + ") AS v(n) WHERE pg_catalog.current_setting(n, true) IS NOT NULL";
 }
 
 std::string try_locks_sql(const std::vector<AdvisoryLock>& locks) {

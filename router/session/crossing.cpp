@@ -35,8 +35,15 @@ void SessionMachine::note_ran(bool leaves_nothing) {
     locks_stale_ = locks_stale_ || !leaves_nothing;
 }
 
+// In a relay only what begins like SET is looked at: a custom setting cannot be asked for later.
+void SessionMachine::note_relayed(std::string_view sql) {
+    if (may_set(sql)) {
+        note_custom_settings(custom_settings_, *port_.parse(sql.substr(0, sql.find('\0'))));
+    }
+}
+
 void SessionMachine::sync_settings() {
-    internal_query(settings_sql, false, [this](bool ok, const std::vector<Row>& rows) {
+    internal_query(settings_sql + custom_settings_sql(custom_settings_), false, [this](bool ok, const std::vector<Row>& rows) {
         settings_stale_ = false;
         if (ok) {
             apply_settings(rows);
@@ -51,7 +58,7 @@ void SessionMachine::ask_belongings() {
     if (!settings_stale_ && !belongings_stale_) {
         return;
     }
-    std::string sql = std::string(settings_sql) + belongings_sql;
+    std::string sql = settings_sql + custom_settings_sql(custom_settings_) + belongings_sql;
     if (locks_stale_) {
         sql += advisory_locks_sql;
     }
@@ -136,9 +143,7 @@ void SessionMachine::apply_settings(const std::vector<Row>& rows) {
     if (path != search_path_ || role != role_ || hiding != temporary_tables_) {
         ++decision_generation_;
     }
-    // ON COMMIT DROP: what the transaction made may be gone with it.
     txn_.settings_touched = txn_.settings_touched || hiding != temporary_tables_;
-    txn_.temporary_touched = txn_.temporary_touched || hiding != temporary_tables_;
     search_path_ = std::move(path);
     temporary_tables_ = std::move(hiding);
     role_ = std::move(role);
@@ -316,6 +321,14 @@ void SessionMachine::stand_plain(const std::vector<std::string>& names) {
         send_primary(message, Expect::parse, unseen());
         prepared.form = Prepared::Form::plain;
     }
+}
+
+ReplyHandler SessionMachine::deallocate_watch(const Prepared& prepared) {
+    if (!prepared.parsed || prepared.parsed->statements.size() != 1 ||
+        prepared.parsed->statements.front().kind != StatementKind::deallocate) {
+        return nullptr;
+    }
+    return statement_watch(prepared.decision, prepared.parsed, 0);
 }
 
 }  // namespace banyan::router

@@ -269,12 +269,14 @@ void SessionMachine::handle_relay(char type, std::string_view body, std::string_
         case 'Q':
             port_.counters().add(Counter::queries);
             relay_unnamed_.clear();
+            note_relayed(body);
             send_primary(whole, Expect::query);
             break;
         case 'P':
             if (!body.empty() && body.front() == '\0') {
                 relay_unnamed_.assign(body);
             }
+            note_relayed(body.substr(std::min(body.find('\0'), body.size() - 1) + 1));
             send_primary(whole, Expect::parse);
             break;
         case 'B':

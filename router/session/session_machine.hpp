@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -142,7 +143,6 @@ class SessionMachine {
         bool mirror_lost = false;      ///< the mirror has no part (any more): keys turn dirty
         bool reload_catalog = false;
         bool settings_touched = false;
-        bool temporary_touched = false;  ///< temporary relations came or went
         bool measured = false;         ///< a baseline of changed tables was taken
         bool wrote_keys = false;       ///< `writes` was not empty when it was journaled
         std::map<Oid, std::int64_t> baseline;
@@ -275,7 +275,7 @@ class SessionMachine {
     ReplyHandler commit_on_tag();
     void commit_decided(bool committed);
     void transaction_ended();
-    void reset_transaction(bool committed);
+    void reset_transaction();
     void on_committed_on_mirror(std::uint64_t txn, bool committed);
     void wait_for_catalog();
 
@@ -300,6 +300,7 @@ class SessionMachine {
 
     // --- crossing.cpp ---
     void note_ran(bool leaves_nothing);
+    void note_relayed(std::string_view sql);
     void sync_settings();
     void ask_belongings();
     void end_blocked();
@@ -380,6 +381,7 @@ class SessionMachine {
     bool settings_stale_ = true;
     bool query_left_ = false;  ///< an internal query failed: its statement still stands
     std::map<std::string, std::string> settings_;         ///< set by the session, on the primary
+    std::set<std::string> custom_settings_;  ///< names the client may have set; no view lists them
     std::map<std::string, std::string> mirror_settings_;  ///< as last applied to the mirror
     std::map<std::string, std::string> settings_before_mirror_;  ///< its transaction began
     std::vector<std::string> search_path_;

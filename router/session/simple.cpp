@@ -53,6 +53,7 @@ void SessionMachine::on_query(std::string_view body, std::string_view whole) {
     port_.counters().add(Counter::queries);
     statements_.erase("");
     const auto parsed = port_.parse(body.substr(0, body.find('\0')));
+    note_custom_settings(custom_settings_, *parsed);
     // The parameters of a PREPARE are its own.
     const bool prepares = std::any_of(
         parsed->statements.begin(), parsed->statements.end(),

@@ -191,14 +191,6 @@ void SessionMachine::prepare_uncaptured(const Decision& decision) {
     }
 }
 
-ReplyHandler SessionMachine::deallocate_watch(const Prepared& prepared) {
-    if (!prepared.parsed || prepared.parsed->statements.size() != 1 ||
-        prepared.parsed->statements.front().kind != StatementKind::deallocate) {
-        return nullptr;
-    }
-    return statement_watch(prepared.decision, prepared.parsed, 0);
-}
-
 ReplyHandler SessionMachine::statement_watch(const Decision& decision,
                                              std::shared_ptr<const ParsedQuery> parsed,
                                              std::size_t index) {
@@ -477,7 +469,7 @@ void SessionMachine::commit_decided(bool committed) {
     if (committed && txn_.reload_catalog) {
         wait_for_catalog();
     }
-    reset_transaction(committed);
+    reset_transaction();
 }
 
 // The transaction is over without a commit having been sent: rolled back, or nothing was written.
@@ -485,13 +477,12 @@ void SessionMachine::transaction_ended() {
     if (mirror_.in_transaction()) {
         rollback_mirror();
     }
-    reset_transaction(false);
+    reset_transaction();
 }
 
-void SessionMachine::reset_transaction(bool committed) {
-    if ((!committed && txn_.settings_touched) || txn_.temporary_touched) {
-        settings_stale_ = true;
-    }
+void SessionMachine::reset_transaction() {
+    // Whether it committed or not: SET LOCAL ends here, and so does a table ON COMMIT DROP.
+    settings_stale_ = settings_stale_ || txn_.settings_touched;
     in_block_ = false;  // unless AND CHAIN: ReadyForQuery tells
     wrote_ = false;
     txn_ = Transaction{};

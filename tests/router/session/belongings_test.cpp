@@ -8,6 +8,7 @@ namespace banyan::router {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 Belongings owned(const std::vector<OwnedRow>& rows) {
@@ -88,6 +89,41 @@ TEST(Belongings, LocksAreReadAsTheirFunctionsTakeThem) {
               "SELECT d, pg_catalog.pg_try_advisory_lock_shared(a::pg_catalog.int4, "
               "b::pg_catalog.int4) FROM (VALUES ('advisory lock (7, 8), shared', 7, 8)) AS v(d, a, b)");
     EXPECT_EQ(try_locks_sql({}), "");
+}
+
+// No view lists them: their names are read from the statements that may set them.
+TEST(Belongings, NamesOfCustomSettingsAreReadFromStatements) {
+    const struct {
+        const char* sql;
+        std::set<std::string> names;
+    } cases[] = {
+        {"SET app.tenant = 7", {"app.tenant"}},
+        {"SET LOCAL App.Tenant TO 7; SET work_mem = '4MB'", {"app.tenant"}},
+        {"SELECT set_config('app.a', 'x.y', false), 'not a name.'", {"app.a", "x.y"}},
+        {"SELECT pg_catalog.set_config($1, $2, true)", {}},
+        {"DO $$ BEGIN PERFORM set_config('a.b$1', '1', false); END $$", {"a.b$1"}},
+        {"SELECT 'app.tenant'", {}},
+        {"SELECT set_config('work_mem', '4.5', false)", {}},
+        {"SELECT set_config('it''s a.b', '.a', false), '1.b', 'a..b', 'a b.c'", {}},
+        {"SET", {}},
+    };
+    for (const auto& each : cases) {
+        std::set<std::string> names;
+        note_custom_settings(names, *parse_query(each.sql));
+        EXPECT_EQ(names, each.names) << each.sql;
+    }
+    EXPECT_EQ(custom_settings_sql({}), "");
+    EXPECT_THAT(custom_settings_sql({"a.b", "c.d"}), HasSubstr("(VALUES ('a.b'), ('c.d')) AS v(n)"));
+}
+
+TEST(Belongings, ARelayLooksOnlyAtWhatBeginsLikeASetting) {
+    for (const char* sql : {"SET a.b = 1", "set a.b to 1", "Select Set_Config('a.b', '1', false)",
+                            "select pg_catalog.set_config('a.b', '1', false)"}) {
+        EXPECT_TRUE(may_set(sql)) << sql;
+    }
+    for (const char* sql : {"", "s", "set", "select 1", "settle", "insert into t values (1)"}) {
+        EXPECT_FALSE(may_set(sql)) << sql;
+    }
 }
 
 }  // namespace

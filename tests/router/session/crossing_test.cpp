@@ -174,6 +174,27 @@ TEST(Crossing, ASettingThatTheMirrorRefusesIsInTheWay) {
     EXPECT_FALSE(scene.machine.blocked());
 }
 
+TEST(Crossing, ACustomSettingIsAskedForByName) {
+    Session scene;
+    scene.send(query("SET app.tenant = 7") +
+               parse("", "SELECT set_config($1, $2, false)") +
+               bind_portal("", "", {"app.user", "me"}) + execute() + sync());
+    scene.hold();
+    EXPECT_THAT(scene.source.total(), HasSubstr("(VALUES ('app.tenant'), ('app.user'))"));
+}
+
+TEST(Crossing, WhatSetLocalSetIsReadAgainBehindItsTransaction) {
+    Session scene;
+    scene.send(query("BEGIN"));
+    scene.source.settings({{"setting", "work_mem", "64MB"}});
+    scene.send(query("SET LOCAL work_mem = '64MB'") + query("SELECT id FROM item"));
+    scene.source.settings({});
+    scene.send(query("COMMIT"));
+    scene.forget();
+    scene.hold();
+    EXPECT_THAT(scene.target.log(), Not(Contains(HasSubstr("set_config('work_mem'"))));
+}
+
 // --- advisory locks ---
 
 TEST(Crossing, LocksAreTakenOnTheMirrorUnderTheHoldAndLeftOnTheFormerPrimary) {
