@@ -21,7 +21,10 @@ constexpr auto hold_again = 100ms;
 }  // namespace
 
 // Who blocks now. Locks on the mirror are looked for only if a session has any to bring there.
-Walk::Outcome Walk::look_at_sessions() {
+Walk::Outcome Walk::look_at_sessions(bool all_answered) {
+    if (all_answered || !somebody_waits()) {
+        waits_.clear();
+    }
     const auto sessions = core_.fleet()->sessions();
     std::vector<ForeignLock> foreign;
     const bool locks = std::any_of(sessions.begin(), sessions.end(),
@@ -37,9 +40,16 @@ Walk::Outcome Walk::look_at_sessions() {
         }
         foreign = std::move(*found);
     }
-    blocked_ = blocked_sessions(sessions, foreign);
+    blocked_ = blocked_sessions(sessions, foreign, waits_, primary_of(from_));
     active_.blocked(blocked_, ended_);
     return std::nullopt;
+}
+
+// A session that waits for a lock of one that is held never reaches a boundary.
+bool Walk::somebody_waits() {
+    auto found = lock_waits(*primary_);
+    waits_ = found ? std::move(*found) : std::vector<LockWait>();
+    return !waits_.empty();
 }
 
 bool Walk::patient() const { return ActiveTransition::Clock::now() < patience_end_; }
@@ -80,7 +90,7 @@ Walk::Outcome Walk::ask_sessions() {
                 std::this_thread::sleep_for(2ms);
             }
         } while (!asked && ActiveTransition::Clock::now() < again);
-        if (Outcome failure = look_at_sessions()) {
+        if (Outcome failure = look_at_sessions(asked)) {
             return failure;
         }
         asked = asked || ActiveTransition::Clock::now() >= begun + answer_limit;
@@ -96,6 +106,10 @@ Walk::Outcome Walk::ask_sessions() {
             case BlockedVerdict::go_on:
                 return std::nullopt;
             case BlockedVerdict::end:
+                if (std::any_of(blocked_.begin(), blocked_.end(),
+                                [](const BlockedSession& it) { return it.waits; })) {
+                    return blocked_failure();
+                }
                 return std::nullopt;  // under the hold, where it is known for sure
             case BlockedVerdict::abort:
                 return blocked_failure();
@@ -117,14 +131,14 @@ Walk::Outcome Walk::hold() {
         if (Outcome failure = take_hold()) {
             return failure;
         }
-        if (core_.fleet()->adoption().blocked == 0) {
+        if (waits_.empty() && core_.fleet()->adoption().blocked == 0) {
             return std::nullopt;
         }
         // Made, or taken by somebody else on the mirror, since the sessions were asked.
-        if (Outcome failure = look_at_sessions()) {
+        if (Outcome failure = look_at_sessions(waits_.empty())) {
             return failure;
         }
-        if (!patient() && on_blocked_ == OnBlocked::end) {
+        if (waits_.empty() && !patient() && on_blocked_ == OnBlocked::end) {
             const Outcome failure = publish_hold(true);
             if (!failure) {
                 note_ended();

@@ -49,7 +49,8 @@ bool conflict(const AdvisoryLock& a, const AdvisoryLock& b) {
 }
 
 std::vector<BlockedSession> blocked_sessions(const std::vector<SessionInfo>& sessions,
-                                             const std::vector<ForeignLock>& foreign) {
+                                             const std::vector<ForeignLock>& foreign,
+                                             const std::vector<LockWait>& waits, Side primary) {
     std::vector<BlockedSession> blocked;
     for (const auto& session : sessions) {
         auto things = session.blocking;
@@ -66,9 +67,18 @@ std::vector<BlockedSession> blocked_sessions(const std::vector<SessionInfo>& ses
                 things.push_back(name + " (held on the other side by " + held->holder + ")");
             }
         }
+        const auto process =
+            primary == Side::source ? session.source_process_id : session.target_process_id;
+        const auto wait = std::find_if(waits.begin(), waits.end(), [&](const LockWait& it) {
+            return it.process_id == process;
+        });
+        if (wait != waits.end()) {
+            things.push_back("a statement that waits for " + to_string(wait->lock) +
+                             ", which an idle session holds");
+        }
         if (!things.empty()) {
             blocked.push_back({session.id, session.user, session.application, session.client,
-                               std::move(things), false});
+                               std::move(things), false, wait != waits.end()});
         }
     }
     std::sort(blocked.begin(), blocked.end(),

@@ -29,6 +29,7 @@ struct BlockedSession {
     std::string client;               ///< address:port
     std::vector<std::string> things;  ///< each named for a person
     bool ended = false;
+    bool waits = false;  ///< in a statement that cannot end: nothing at a boundary would end it
 
     bool operator==(const BlockedSession&) const = default;
 };
@@ -40,10 +41,19 @@ struct ForeignLock {
     std::string holder;  ///< "process 7 (user, application)"
 };
 
+/// A statement that waits for an advisory lock which an idle session holds: it will not get to its
+/// end while that session is held.
+struct LockWait {
+    std::int32_t process_id = 0;
+    AdvisoryLock lock;
+};
+
 /// PostgreSQL's conflict table for the two modes that advisory locks have.
 bool conflict(const AdvisoryLock& a, const AdvisoryLock& b);
+/// `waits` are on `primary`.
 std::vector<BlockedSession> blocked_sessions(const std::vector<SessionInfo>& sessions,
-                                             const std::vector<ForeignLock>& foreign);
+                                             const std::vector<ForeignLock>& foreign,
+                                             const std::vector<LockWait>& waits, Side primary);
 /// "session 3 (app, psql, 10.0.0.1:5000): temporary table "x"; ...", the first few of them.
 std::string describe(const std::vector<BlockedSession>& sessions);
 

@@ -24,4 +24,7 @@ Result<std::vector<ForeignBackend>> foreign_backends(Connection& connection,
 Result<std::vector<ForeignLock>> foreign_locks(Connection& connection,
                                                const std::vector<std::int32_t>& ours);
 
+/// Statements in this database that wait for an advisory lock of a session that is idle.
+Result<std::vector<LockWait>> lock_waits(Connection& connection);
+
 }  // namespace banyan::router

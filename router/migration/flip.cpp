@@ -144,6 +144,8 @@ Walk::Outcome Walk::publish_hold(bool end_blocked) {
         return Failure{active_.cancelled ? TransitionState::aborted : TransitionState::timed_out,
                        "Too late to hold."};
     }
+    waits_.clear();
+    next_look_ = ActiveTransition::Clock::now() + long_transaction;
     return wait_until(
         [this, end_blocked](std::string& what) {
             const Adoption it = core_.fleet()->adoption();
@@ -152,6 +154,12 @@ Walk::Outcome Walk::publish_hold(bool end_blocked) {
                    " sessions to reach a boundary (oldest transaction " +
                    std::to_string(it.oldest_transaction.count()) + " ms), " +
                    std::to_string(it.without_mirror) + " without a mirror";
+            if (it.adopted < it.sessions && ActiveTransition::Clock::now() >= next_look_) {
+                next_look_ = ActiveTransition::Clock::now() + long_transaction;
+                if (somebody_waits()) {
+                    return true;
+                }
+            }
             return it.adopted >= it.sessions && (it.blocked > 0 ? !end_blocked : it.without_mirror == 0);
         },
         1ms);

@@ -36,7 +36,8 @@ class Walk {
     Outcome read_new_catalog();
     Outcome settle();
     Outcome ask_sessions();
-    Outcome look_at_sessions();
+    Outcome look_at_sessions(bool all_answered);
+    bool somebody_waits();
     bool patient() const;
     void note_ended();
     Outcome blocked_failure() const;
@@ -75,6 +76,8 @@ class Walk {
     const ActiveTransition::Clock::time_point patience_end_;
     std::vector<BlockedSession> blocked_;  ///< at the last look
     std::vector<BlockedSession> ended_;
+    std::vector<LockWait> waits_;  ///< at the last look
+    std::chrono::steady_clock::time_point next_look_;
     bool persisted_ = false;
     bool holding_ = false;
     bool published_ = false;

@@ -6,7 +6,7 @@ import pytest
 import kit
 from banyan_admin import FINISHED, listed
 from kit import wait_until
-from wire import SYNC, bind, execute, parse
+from wire import SYNC, bind, execute, parse, query
 
 SCHEMA = "create table t (id int primary key, v text)"
 
@@ -327,6 +327,25 @@ def test_a_lock_held_directly_on_the_target_is_in_the_way_and_its_holder_named(r
             stranger.close()
         banyan.admin.transition("SWITCHOVER")
         assert client.value("select pg_advisory_unlock(5)") == "t"
+
+
+@pytest.mark.short
+@pytest.mark.parametrize("choice", ["abort", "end"])
+def test_a_statement_that_waits_for_an_idle_sessions_lock_does_not_keep_everybody_held(reading, choice):
+    banyan = reading()
+    with banyan.wire() as leader, banyan.wire() as second, banyan.wire() as other:
+        leader.query("select pg_advisory_lock(5)").ok()
+        second.send(query("select pg_advisory_lock(5)"))
+        transition = banyan.admin.start_transition("SWITCHOVER", deadline_ms=3000, on_blocked_sessions=choice)
+        wait_until(lambda: banyan.admin.get(f"/transitions/{transition['id']}")["blocked_sessions"], "it is seen", 10 * kit.SLOW)
+        assert banyan.admin.status()["hold"] is False
+        other.query("insert into t values (100, 'meanwhile')").ok()
+        ended = end_of(banyan, transition)
+        assert ended["state"] == "aborted" and "waits for advisory lock 5" in ended["error"], ended
+        leader.query("select pg_advisory_unlock(5)").ok()
+        second.reply().ok()
+        banyan.admin.transition("SWITCHOVER")
+        assert leader.value("select pg_try_advisory_lock(5)") == "f"
 
 
 @pytest.mark.short

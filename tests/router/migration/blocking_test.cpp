@@ -52,7 +52,7 @@ TEST(Blocking, SessionsAreNamedWithEverythingInTheWay) {
         {session(9, {}, {fifty}), session(3, {"temporary table \"x\"", "cursor WITH HOLD \"c\""}),
          session(4, {"advisory lock 5 (held by another connection to the target)"}, {five, fifty}),
          session(5, {})},
-        {{five, "process 7 (root, psql)"}});
+        {{five, "process 7 (root, psql)"}}, {}, Side::source);
     ASSERT_EQ(blocked.size(), 2U);
     EXPECT_EQ(blocked[0].id, 3U);
     EXPECT_THAT(blocked[0].things,
@@ -61,7 +61,19 @@ TEST(Blocking, SessionsAreNamedWithEverythingInTheWay) {
                 ElementsAre("advisory lock 5 (held on the other side by process 7 (root, psql))"));
     EXPECT_EQ(describe({blocked[0]}),
               "session 3 (app, psql, 10.0.0.1:5000): temporary table \"x\", cursor WITH HOLD \"c\"");
-    EXPECT_THAT(blocked_sessions({session(5, {}, {five})}, {}), IsEmpty());
+    EXPECT_THAT(blocked_sessions({session(5, {}, {five})}, {}, {}, Side::source), IsEmpty());
+}
+
+TEST(Blocking, AStatementThatWaitsForAHeldSessionIsInTheWay) {
+    auto waiting = session(3, {});
+    waiting.source_process_id = 7;
+    waiting.target_process_id = 8;
+    const std::vector<LockWait> waits = {{8, {false, 5, false}}};
+    EXPECT_THAT(blocked_sessions({waiting}, {}, waits, Side::source), IsEmpty());
+    const auto blocked = blocked_sessions({waiting}, {}, waits, Side::target);
+    ASSERT_EQ(blocked.size(), 1U);
+    EXPECT_TRUE(blocked[0].waits);
+    EXPECT_THAT(blocked[0].things, ElementsAre(HasSubstr("waits for advisory lock 5")));
 }
 
 TEST(Blocking, ALongListIsCutAndSaysSo) {
@@ -69,7 +81,7 @@ TEST(Blocking, ALongListIsCutAndSaysSo) {
     for (std::uint64_t id = 1; id <= 8; ++id) {
         many.push_back(session(id, {"temporary table \"x\""}));
     }
-    const auto text = describe(blocked_sessions(many, {}));
+    const auto text = describe(blocked_sessions(many, {}, {}, Side::source));
     EXPECT_THAT(text, HasSubstr("session 5 "));
     EXPECT_THAT(text, ::testing::Not(HasSubstr("session 6 ")));
     EXPECT_THAT(text, HasSubstr("and 3 more sessions"));
@@ -107,7 +119,7 @@ TEST(Blocking, TheChoiceIsReadAndShown) {
     EXPECT_EQ(on_blocked_from_string("end"), OnBlocked::end);
     EXPECT_EQ(on_blocked_from_string(to_string(OnBlocked::abort)), OnBlocked::abort);
     EXPECT_EQ(on_blocked_from_string("kill"), std::nullopt);
-    BlockedSession it{7, "app", "psql", "c:1", {"temporary table \"x\""}, true};
+    BlockedSession it{7, "app", "psql", "c:1", {"temporary table \"x\""}, true, false};
     EXPECT_EQ(boost::json::serialize(to_json(std::vector{it})),
               R"([{"id":7,"user":"app","application":"psql","client":"c:1",)"
               R"("things":["temporary table \"x\""],"ended":true}])");
