@@ -52,7 +52,9 @@ bool Walk::somebody_waits() {
     return !waits_.empty();
 }
 
-bool Walk::patient() const { return ActiveTransition::Clock::now() < patience_end_; }
+bool Walk::patient() const {
+    return ActiveTransition::Clock::now() < patience_end_;
+}
 
 void Walk::note_ended() {
     for (auto& session : blocked_) {
@@ -71,8 +73,8 @@ Walk::Outcome Walk::blocked_failure() const {
                    "Sessions own what cannot be brought along: " + describe(blocked_)};
 }
 
-// Every session is asked at its next transaction boundary, without a hold. While one blocks, all are
-// asked again: those in which nothing ran since have nothing to do.
+// Every session is asked at its next transaction boundary, without a hold. While one blocks, all
+// are asked again: those in which nothing ran since have nothing to do.
 Walk::Outcome Walk::ask_sessions() {
     const auto begun = ActiveTransition::Clock::now();
     bool told = false;
@@ -97,8 +99,10 @@ Walk::Outcome Walk::ask_sessions() {
         if (!blocked_.empty()) {
             active_.waiting_for("what cannot be brought along: " + describe(blocked_));
             if (!told) {
-                active_.log(Step::ask_sessions, "Waiting for sessions that own what cannot be "
-                                                "brought along: " + describe(blocked_));
+                active_.log(Step::ask_sessions,
+                            "Waiting for sessions that own what cannot be "
+                            "brought along: " +
+                                describe(blocked_));
                 told = true;
             }
         }

@@ -55,9 +55,9 @@ std::vector<BlockedSession> blocked_sessions(const std::vector<SessionInfo>& ses
     for (const auto& session : sessions) {
         auto things = session.blocking;
         for (const auto& own : session.locks) {
-            const auto held = std::find_if(
-                foreign.begin(), foreign.end(),
-                [&](const ForeignLock& other) { return conflict(own, other.lock); });
+            const auto held =
+                std::find_if(foreign.begin(), foreign.end(),
+                             [&](const ForeignLock& other) { return conflict(own, other.lock); });
             if (held != foreign.end()) {
                 const std::string name = to_string(own);
                 // The session itself, having tried, does not know by whom.
@@ -101,10 +101,11 @@ std::string describe(const std::vector<BlockedSession>& sessions) {
     return text;
 }
 
-std::chrono::steady_clock::time_point patience_end(
-    OnBlocked choice, std::chrono::steady_clock::time_point now,
-    std::chrono::steady_clock::time_point deadline) {
-    return choice == OnBlocked::abort || deadline <= now ? deadline : now + (deadline - now) / 3 * 2;
+std::chrono::steady_clock::time_point patience_end(OnBlocked choice,
+                                                   std::chrono::steady_clock::time_point now,
+                                                   std::chrono::steady_clock::time_point deadline) {
+    return choice == OnBlocked::abort || deadline <= now ? deadline
+                                                         : now + (deadline - now) / 3 * 2;
 }
 
 BlockedVerdict judge_blocked(bool blocked, bool asked, bool patient, OnBlocked choice) {

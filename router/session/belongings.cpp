@@ -71,7 +71,9 @@ std::optional<std::string> prepare_text(const std::string& name, const std::stri
     return found;
 }
 
-char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+char lower(char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+}
 
 /// The name in lower case if it is one of a custom setting: words with dots between them.
 std::string custom_name(std::string_view text) {
@@ -132,9 +134,8 @@ bool calls_set_config(const Statement& statement) {
 
 bool may_set(std::string_view sql) {
     const auto begins = [sql](std::string_view word) {
-        return sql.size() > word.size() &&
-               std::equal(word.begin(), word.end(), sql.begin(),
-                          [](char a, char b) { return a == lower(b); });
+        return sql.size() > word.size() && std::equal(word.begin(), word.end(), sql.begin(),
+                                                      [](char a, char b) { return a == lower(b); });
     };
     return begins("set ") || begins("select set_config(") ||
            begins("select pg_catalog.set_config(");
@@ -190,8 +191,8 @@ std::string try_locks_sql(const std::vector<AdvisoryLock>& locks) {
             std::string values;
             for (const auto& lock : locks) {
                 if (lock.two_keys == two_keys && lock.shared == shared) {
-                    values += (values.empty() ? "" : ", ") + ("(" + quote_literal(to_string(lock))) +
-                              ", " + keys_of(lock) + ")";
+                    values += (values.empty() ? "" : ", ") +
+                              ("(" + quote_literal(to_string(lock))) + ", " + keys_of(lock) + ")";
                 }
             }
             if (values.empty()) {

@@ -24,7 +24,9 @@ std::string error_of(std::string_view body) {
     return std::string(protocol::error_field(protocol::decode_error(body), 'M'));
 }
 
-std::string quoted(const std::string& name) { return "\"" + name + "\""; }
+std::string quoted(const std::string& name) {
+    return "\"" + name + "\"";
+}
 
 }  // namespace
 
@@ -43,14 +45,15 @@ void SessionMachine::note_relayed(std::string_view sql) {
 }
 
 void SessionMachine::sync_settings() {
-    internal_query(settings_sql + custom_settings_sql(custom_settings_), false, [this](bool ok, const std::vector<Row>& rows) {
-        settings_stale_ = false;
-        if (ok) {
-            apply_settings(rows);
-        } else {
-            port_.log(3, "could not read the settings of a session of " + user_);
-        }
-    });
+    internal_query(settings_sql + custom_settings_sql(custom_settings_), false,
+                   [this](bool ok, const std::vector<Row>& rows) {
+                       settings_stale_ = false;
+                       if (ok) {
+                           apply_settings(rows);
+                       } else {
+                           port_.log(3, "could not read the settings of a session of " + user_);
+                       }
+                   });
 }
 
 // One query for settings and belongings, and none if nothing ran since the last one.
@@ -154,13 +157,14 @@ void SessionMachine::apply_settings(const std::vector<Row>& rows) {
 // One by one: a setting that the mirror does not know must not keep the others away.
 void SessionMachine::set_on_mirror(const std::string& name, const std::string& sql) {
     unsettable_.erase(name);
-    mirror_.ask(sql,
-                [this, name](char type, std::string_view body) {
-                    if (type == 'E') {
-                        unsettable_[name] = error_of(body);
-                    }
-                },
-                mirror_out());
+    mirror_.ask(
+        sql,
+        [this, name](char type, std::string_view body) {
+            if (type == 'E') {
+                unsettable_[name] = error_of(body);
+            }
+        },
+        mirror_out());
 }
 
 // Brings the mirror connection's settings up to the client's; outside of transactions only.
@@ -228,31 +232,32 @@ void SessionMachine::carry() {
     refused_locks_.clear();
     push_mirror_settings();
     if (!belongings_.locks.empty()) {
-        mirror_.ask(try_locks_sql(belongings_.locks),
-                    [this](char type, std::string_view body) {
-                        std::vector<std::optional<std::string_view>> columns;
-                        if (type == 'E') {
-                            refused_locks_.push_back("its advisory locks (" + error_of(body) + ")");
-                        } else if (type == 'D' && protocol::decode_data_row(body, columns) &&
-                                   columns.size() == 2 && columns[1] != "t") {
-                            refused_locks_.push_back(std::string(columns[0].value_or("")) +
-                                                     " (held by another connection to the " +
-                                                     std::string(to_string(other(primary_))) + ")");
-                        }
-                    },
-                    mirror_out());
+        mirror_.ask(
+            try_locks_sql(belongings_.locks),
+            [this](char type, std::string_view body) {
+                std::vector<std::optional<std::string_view>> columns;
+                if (type == 'E') {
+                    refused_locks_.push_back("its advisory locks (" + error_of(body) + ")");
+                } else if (type == 'D' && protocol::decode_data_row(body, columns) &&
+                           columns.size() == 2 && columns[1] != "t") {
+                    refused_locks_.push_back(std::string(columns[0].value_or("")) +
+                                             " (held by another connection to the " +
+                                             std::string(to_string(other(primary_))) + ")");
+                }
+            },
+            mirror_out());
     }
     for (const auto& statement : belongings_.statements) {
-        mirror_.ask(statement.sql,
-                    [this, name = statement.name](char type, std::string_view body) {
-                        if (type == 'E') {
-                            refused_statements_.push_back("prepared statement " + quoted(name) +
-                                                          " (the " +
-                                                          std::string(to_string(other(primary_))) +
-                                                          " says: " + error_of(body) + ")");
-                        }
-                    },
-                    mirror_out());
+        mirror_.ask(
+            statement.sql,
+            [this, name = statement.name](char type, std::string_view body) {
+                if (type == 'E') {
+                    refused_statements_.push_back("prepared statement " + quoted(name) + " (the " +
+                                                  std::string(to_string(other(primary_))) +
+                                                  " says: " + error_of(body) + ")");
+                }
+            },
+            mirror_out());
         mirror_.query("DEALLOCATE " + quote_identifier(statement.name), mirror_out());
     }
     // Ahead of the flip: the first session on the new primary may notify this one at once.

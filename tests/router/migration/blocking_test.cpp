@@ -55,12 +55,12 @@ TEST(Blocking, SessionsAreNamedWithEverythingInTheWay) {
         {{five, "process 7 (root, psql)"}}, {}, Side::source);
     ASSERT_EQ(blocked.size(), 2U);
     EXPECT_EQ(blocked[0].id, 3U);
-    EXPECT_THAT(blocked[0].things,
-                ElementsAre("temporary table \"x\"", "cursor WITH HOLD \"c\""));
+    EXPECT_THAT(blocked[0].things, ElementsAre("temporary table \"x\"", "cursor WITH HOLD \"c\""));
     EXPECT_THAT(blocked[1].things,
                 ElementsAre("advisory lock 5 (held on the other side by process 7 (root, psql))"));
-    EXPECT_EQ(describe({blocked[0]}),
-              "session 3 (app, psql, 10.0.0.1:5000): temporary table \"x\", cursor WITH HOLD \"c\"");
+    EXPECT_EQ(
+        describe({blocked[0]}),
+        "session 3 (app, psql, 10.0.0.1:5000): temporary table \"x\", cursor WITH HOLD \"c\"");
     EXPECT_THAT(blocked_sessions({session(5, {}, {five})}, {}, {}, Side::source), IsEmpty());
 }
 

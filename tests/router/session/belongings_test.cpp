@@ -32,7 +32,8 @@ TEST(Belongings, EachThingIsCarriedOrStaysByName) {
         {{"function", "pg_temp.f(integer)", ""}, "temporary function \"pg_temp.f(integer)\""},
         {{"type", "mood", ""}, "temporary type \"mood\""},
         {{"cursor", "c", ""}, "cursor WITH HOLD \"c\""},
-        {{"prepare", "q", "no SQL at all"}, "prepared statement \"q\" (its PREPARE cannot be read)"},
+        {{"prepare", "q", "no SQL at all"},
+         "prepared statement \"q\" (its PREPARE cannot be read)"},
         {{"listen", "news", ""}, nullptr},
         {{"lock", "ExclusiveLock", "0 5 1"}, nullptr},
     };
@@ -62,7 +63,8 @@ TEST(Belongings, OnlyThePrepareItselfIsTakenFromItsQueryString) {
     ASSERT_EQ(both.statements.size(), 2U);
     EXPECT_EQ(both.statements[0].sql, "PREPARE a AS SELECT 1");
     EXPECT_EQ(both.statements[1].sql, "PREPARE b (int) AS SELECT $1");
-    const auto again = owned({{"prepare", "a", "PREPARE a AS SELECT 1; DEALLOCATE a; PREPARE a AS SELECT 2"}});
+    const auto again =
+        owned({{"prepare", "a", "PREPARE a AS SELECT 1; DEALLOCATE a; PREPARE a AS SELECT 2"}});
     EXPECT_EQ(again.statements.at(0).sql, "PREPARE a AS SELECT 2");
 }
 
@@ -79,15 +81,16 @@ TEST(Belongings, LocksAreReadAsTheirFunctionsTakeThem) {
     EXPECT_EQ(to_string(locks[2]), "advisory lock -9223372036854775808, shared");
     EXPECT_EQ(to_string(locks[3]), "advisory lock (1, -2)");
     EXPECT_EQ(to_string(locks[4]), "advisory lock (7, 8), shared");
-    EXPECT_EQ(try_locks_sql(locks),
-              "SELECT d, pg_catalog.pg_try_advisory_lock(a::pg_catalog.int8) FROM (VALUES "
-              "('advisory lock 5', 5), ('advisory lock -1', -1)) AS v(d, a); "
-              "SELECT d, pg_catalog.pg_try_advisory_lock_shared(a::pg_catalog.int8) FROM (VALUES "
-              "('advisory lock -9223372036854775808, shared', -9223372036854775808)) AS v(d, a); "
-              "SELECT d, pg_catalog.pg_try_advisory_lock(a::pg_catalog.int4, b::pg_catalog.int4) "
-              "FROM (VALUES ('advisory lock (1, -2)', 1, -2)) AS v(d, a, b); "
-              "SELECT d, pg_catalog.pg_try_advisory_lock_shared(a::pg_catalog.int4, "
-              "b::pg_catalog.int4) FROM (VALUES ('advisory lock (7, 8), shared', 7, 8)) AS v(d, a, b)");
+    EXPECT_EQ(
+        try_locks_sql(locks),
+        "SELECT d, pg_catalog.pg_try_advisory_lock(a::pg_catalog.int8) FROM (VALUES "
+        "('advisory lock 5', 5), ('advisory lock -1', -1)) AS v(d, a); "
+        "SELECT d, pg_catalog.pg_try_advisory_lock_shared(a::pg_catalog.int8) FROM (VALUES "
+        "('advisory lock -9223372036854775808, shared', -9223372036854775808)) AS v(d, a); "
+        "SELECT d, pg_catalog.pg_try_advisory_lock(a::pg_catalog.int4, b::pg_catalog.int4) "
+        "FROM (VALUES ('advisory lock (1, -2)', 1, -2)) AS v(d, a, b); "
+        "SELECT d, pg_catalog.pg_try_advisory_lock_shared(a::pg_catalog.int4, "
+        "b::pg_catalog.int4) FROM (VALUES ('advisory lock (7, 8), shared', 7, 8)) AS v(d, a, b)");
     EXPECT_EQ(try_locks_sql({}), "");
 }
 
@@ -113,7 +116,8 @@ TEST(Belongings, NamesOfCustomSettingsAreReadFromStatements) {
         EXPECT_EQ(names, each.names) << each.sql;
     }
     EXPECT_EQ(custom_settings_sql({}), "");
-    EXPECT_THAT(custom_settings_sql({"a.b", "c.d"}), HasSubstr("(VALUES ('a.b'), ('c.d')) AS v(n)"));
+    EXPECT_THAT(custom_settings_sql({"a.b", "c.d"}),
+                HasSubstr("(VALUES ('a.b'), ('c.d')) AS v(n)"));
 }
 
 TEST(Belongings, ARelayLooksOnlyAtWhatBeginsLikeASetting) {

@@ -35,8 +35,8 @@ struct Session : Scene {
     }
     void let_go() { direct(directive(++epoch, machine.phase())); }
     void flip() {
-        direct(directive(++epoch, machine.phase() == Phase::dual_read ? Phase::switchover
-                                                                      : Phase::dual_read));
+        direct(directive(
+            ++epoch, machine.phase() == Phase::dual_read ? Phase::switchover : Phase::dual_read));
     }
     /// The query with which the new primary became one.
     std::string moved(Side side) {
@@ -50,7 +50,9 @@ struct Session : Scene {
     std::uint64_t epoch = 0;
 };
 
-bool asks(const std::string& line) { return line.starts_with("Parse banyan_query: <belongings"); }
+bool asks(const std::string& line) {
+    return line.starts_with("Parse banyan_query: <belongings");
+}
 
 std::size_t questions(const Lines& lines) {
     return static_cast<std::size_t>(std::count_if(lines.begin(), lines.end(), asks));
@@ -74,11 +76,16 @@ TEST(Crossing, LocksAreAskedForOnlyIfAStatementMayHaveTakenOne) {
         const char* sql;
         bool locks;
     } cases[] = {
-        {"SELECT id FROM item", false},       {"INSERT INTO item VALUES (7)", false},
-        {"BEGIN", false},                     {"SELECT pg_advisory_lock(1)", true},
-        {"SELECT user_volatile()", true},     {"INSERT INTO item SELECT user_volatile()", true},
-        {"SELECT * FROM item_view", true},    {"LISTEN news", true},
-        {"SELECT 1; SELECT 2", true},         {"DO 'BEGIN END'", true},
+        {"SELECT id FROM item", false},
+        {"INSERT INTO item VALUES (7)", false},
+        {"BEGIN", false},
+        {"SELECT pg_advisory_lock(1)", true},
+        {"SELECT user_volatile()", true},
+        {"INSERT INTO item SELECT user_volatile()", true},
+        {"SELECT * FROM item_view", true},
+        {"LISTEN news", true},
+        {"SELECT 1; SELECT 2", true},
+        {"DO 'BEGIN END'", true},
         {"UPDATE pair SET v = pg_advisory_unlock(1)", true},
     };
     for (const auto& each : cases) {
@@ -90,9 +97,9 @@ TEST(Crossing, LocksAreAskedForOnlyIfAStatementMayHaveTakenOne) {
         scene.hold();
         const auto source = scene.source.log();
         EXPECT_EQ(questions(source), 1U) << each.sql;
-        EXPECT_EQ(std::count(source.begin(), source.end(),
-                             "Parse banyan_query: <belongings and locks>"),
-                  each.locks ? 1 : 0)
+        EXPECT_EQ(
+            std::count(source.begin(), source.end(), "Parse banyan_query: <belongings and locks>"),
+            each.locks ? 1 : 0)
             << each.sql;
     }
 }
@@ -176,8 +183,7 @@ TEST(Crossing, ASettingThatTheMirrorRefusesIsInTheWay) {
 
 TEST(Crossing, ACustomSettingIsAskedForByName) {
     Session scene;
-    scene.send(query("SET app.tenant = 7") +
-               parse("", "SELECT set_config($1, $2, false)") +
+    scene.send(query("SET app.tenant = 7") + parse("", "SELECT set_config($1, $2, false)") +
                bind_portal("", "", {"app.user", "me"}) + execute() + sync());
     scene.hold();
     EXPECT_THAT(scene.source.total(), HasSubstr("(VALUES ('app.tenant'), ('app.user'))"));
@@ -222,7 +228,8 @@ TEST(Crossing, LocksTakenForAFlipThatDoesNotComeAreReleased) {
     scene.hold();
     scene.forget();
     scene.let_go();
-    EXPECT_THAT(scene.target.log(), ElementsAre("Query SELECT pg_catalog.pg_advisory_unlock_all()"));
+    EXPECT_THAT(scene.target.log(),
+                ElementsAre("Query SELECT pg_catalog.pg_advisory_unlock_all()"));
     scene.hold();
     EXPECT_THAT(scene.target.log(), Contains(HasSubstr("pg_try_advisory_lock")));
 }
@@ -322,8 +329,8 @@ TEST(Crossing, WireLevelStatementsCanBeNamedInSqlBehindAFlip) {
         scene.send(simple ? query("DEALLOCATE s")
                           : parse("", "DEALLOCATE s") + bind_portal("", "") + execute() + sync());
         const auto target = scene.target.log();
-        const auto stands = std::find(target.begin(), target.end(),
-                                      "Parse s: INSERT INTO item VALUES ($1)");
+        const auto stands =
+            std::find(target.begin(), target.end(), "Parse s: INSERT INTO item VALUES ($1)");
         const auto named = std::find_if(target.begin(), target.end(), [](const auto& line) {
             return line.ends_with("DEALLOCATE s");
         });
@@ -382,7 +389,8 @@ TEST(Crossing, NothingOfTodayIsLeftOnTheFormerPrimary) {
     Session scene;
     scene.hold();
     scene.flip();
-    EXPECT_THAT(scene.source.log(), Contains(StartsWith("Query DISCARD SEQUENCES; DEALLOCATE ALL")));
+    EXPECT_THAT(scene.source.log(),
+                Contains(StartsWith("Query DISCARD SEQUENCES; DEALLOCATE ALL")));
 }
 
 // --- temporary tables that hide others ---
