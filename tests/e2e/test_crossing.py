@@ -426,9 +426,9 @@ def test_a_temporary_table_hides_the_mirrored_one_of_its_name(reading, how):
         client.query("delete from t").ok()
         client.query("drop table t cascade").ok()  # the temporary one, there and nowhere else
         client.query("insert into t values (201, 'real')").ok()
+    banyan.settle_and_compare()
     for cluster in (banyan.source, banyan.target):
         assert cluster.sql("select id, v from t where id >= 100 order by id", banyan.database) == [(200, "real"), (201, "real")]
-    banyan.settle_and_compare()
 
 
 @pytest.mark.short
@@ -441,8 +441,8 @@ def test_a_temporary_table_from_before_mirroring_hides_too(migration):
         client.query("set search_path = public, pg_temp").ok()  # now it is the other one
         client.query("insert into t values (200, 'real')").ok()
         banyan.admin.wait_backfill()
-    assert banyan.target.sql("select id, v from t where id >= 100 order by id", banyan.database) == [(200, "real")]
     banyan.settle_and_compare()
+    assert banyan.target.sql("select id, v from t where id >= 100 order by id", banyan.database) == [(200, "real")]
 
 
 @pytest.mark.short
@@ -454,5 +454,5 @@ def test_a_temporary_table_dropped_by_its_commit_hides_nothing_any_more(reading)
         client.query("insert into t values (100, 'hidden')").ok()
         client.query("commit").ok()
         client.query("insert into t values (200, 'real')").ok()
-    assert banyan.target.sql("select id, v from t where id >= 100 order by id", banyan.database) == [(200, "real")]
     banyan.settle_and_compare()
+    assert banyan.target.sql("select id, v from t where id >= 100 order by id", banyan.database) == [(200, "real")]
