@@ -174,6 +174,12 @@ Response create_transition(Context& context) {
     if (const auto deadline = body.integer("deadline_ms", 1, max_deadline_ms)) {
         request.deadline = std::chrono::milliseconds(*deadline);
     }
+    if (const auto choice = body.text("on_blocked_sessions")) {
+        request.on_blocked = router::on_blocked_from_string(*choice);
+        if (!request.on_blocked) {
+            body.bad_member("on_blocked_sessions", "must be \"abort\" or \"end\"");
+        }
+    }
     if (auto refused = body.finish()) {
         return std::move(*refused);
     }

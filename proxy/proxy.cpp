@@ -176,6 +176,7 @@ router::Adoption Proxy::adoption() {
         ++adoption.sessions;
         if (session->adopted_epoch() >= epoch) {
             ++adoption.adopted;
+            adoption.blocked += session->blocked() ? 1U : 0U;
             if (!session->mirror_ready() && session->logged_in()) {
                 ++adoption.without_mirror;
             }

@@ -148,7 +148,8 @@ void Session::after_event() {
 }
 
 void Session::publish_facts() {
-    adopted_epoch_.store(machine_.adopted_epoch(), std::memory_order_relaxed);
+    blocked_.store(machine_.blocked());
+    adopted_epoch_.store(machine_.adopted_epoch());
     mirror_ready_.store(machine_.mirror_ready(), std::memory_order_relaxed);
     logged_in_.store(machine_.logged_in(), std::memory_order_relaxed);
     for (const auto side : {router::Side::source, router::Side::target}) {
@@ -518,6 +519,7 @@ double Session::random() {
 }
 
 void Session::adopted() {
+    blocked_.store(machine_.blocked());
     adopted_epoch_.store(machine_.adopted_epoch());
 }
 
@@ -559,6 +561,8 @@ router::SessionInfo Session::info() const {
     info.transaction_age_ms = since == 0 ? 0 : unix_ms(std::chrono::system_clock::now()) - since;
     info.source_process_id = process_id(router::Side::source);
     info.target_process_id = process_id(router::Side::target);
+    info.blocking = machine_.blocking();
+    info.locks = machine_.locks();
     return info;
 }
 

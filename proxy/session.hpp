@@ -43,6 +43,7 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     std::uint64_t adopted_epoch() const { return adopted_epoch_.load(); }
     bool mirror_ready() const { return mirror_ready_.load(); }
     bool logged_in() const { return logged_in_.load(); }
+    bool blocked() const { return blocked_.load(); }
     bool over() const { return over_.load(); }
     /// Unix milliseconds since when a transaction has been open; 0: none.
     std::int64_t transaction_since() const { return transaction_since_.load(); }
@@ -163,6 +164,7 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     std::atomic<bool> over_{false};
     std::atomic<bool> logged_in_{false};
     std::atomic<bool> mirror_ready_{false};
+    std::atomic<bool> blocked_{false};  ///< stored before the epoch: read behind it
     std::atomic<std::int64_t> transaction_since_{0};
     std::array<std::atomic<std::int32_t>, 2> process_ids_{};
 };

@@ -84,6 +84,9 @@ int Commands::change_phase(bool forward, const ChangeOptions& options) {
     if (options.deadline_ms) {
         body["deadline_ms"] = *options.deadline_ms;
     }
+    if (options.end_blocking_sessions || options.keep_blocking_sessions) {
+        body["on_blocked_sessions"] = options.end_blocking_sessions ? "end" : "abort";
+    }
     const auto reply = call("POST", "/api/v1/transitions", code, body);
     if (!reply) {
         return code;
@@ -124,6 +127,7 @@ int Commands::wait_for_transition(const std::string& target, boost::json::value 
         if (over(state)) {
             end_progress();
             if (!print_json(transition)) {
+                print_blocked(console_.out, transition);
                 const std::string line = "transition " + text_at(transition, "id") + " from " +
                                          text_at(transition, "from") + " to " +
                                          text_at(transition, "to") + ": " + state;

@@ -51,7 +51,8 @@ const std::vector<Column> session_columns = {{"ID", "id"},
                                              {"STATE", "state"},
                                              {"PHASE", "phase"},
                                              {"MIRROR", "mirror_ready"},
-                                             {"TRANSACTION MS", "transaction_age_ms"}};
+                                             {"TRANSACTION MS", "transaction_age_ms"},
+                                             {"OWNS WHAT CANNOT MOVE", "blocking", 60}};
 const std::vector<Column> audit_columns = {{"ID", "id"},
                                            {"WHEN", "at_unix_ms"},
                                            {"ACTOR", "actor"},

@@ -40,6 +40,8 @@ struct ChangeOptions {
     bool dry_run = false;
     bool override_gates = false;
     bool no_wait = false;
+    bool end_blocking_sessions = false;
+    bool keep_blocking_sessions = false;
     std::optional<std::int64_t> deadline_ms;
 };
 

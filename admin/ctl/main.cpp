@@ -60,6 +60,12 @@ void add_change(CLI::App& app, const std::string& name, const std::string& help,
     sub->add_flag("--override-gates", args.change.override_gates,
                   "pass failing and inconclusive gates (role admin, needs --reason)");
     sub->add_flag("--no-wait", args.change.no_wait, "do not wait until it is done");
+    auto* end = sub->add_flag("--end-blocking-sessions", args.change.end_blocking_sessions,
+                              "sessions that own what cannot be brought along (temporary tables, "
+                              "...) end with 57P01 once their time is over");
+    sub->add_flag("--abort-on-blocking-sessions", args.change.keep_blocking_sessions,
+                  "the transition is aborted instead; both: default as configured")
+        ->excludes(end);
     sub->add_option("--deadline", args.deadline_seconds, "seconds after which it is aborted")
         ->check(CLI::Range(0.001, 86400.0));
 }

@@ -227,6 +227,21 @@ void print_status(std::ostream& out, const boost::json::value& status, const Sty
                             text_at(*running, "from") + " > " + text_at(*running, "to") + ": " +
                             text_at(*running, "state"))
             << ", waits for " << text_at(*running, "waiting_for") << "\n";
+        print_blocked(out, *running);
+    }
+}
+
+void print_blocked(std::ostream& out, const boost::json::value& transition) {
+    const auto* sessions = find(transition, "blocked_sessions");
+    if (sessions == nullptr || !sessions->is_array()) {
+        return;
+    }
+    for (const auto& it : sessions->get_array()) {
+        const auto* ended = find(it, "ended");
+        const bool is_ended = ended != nullptr && ended->is_bool() && ended->get_bool();
+        out << (is_ended ? "ended: " : "blocked by ") << "session " << text_at(it, "id") << ", user "
+            << text_at(it, "user") << ", application " << text_at(it, "application") << ", client "
+            << text_at(it, "client") << ": " << text_at(it, "things") << "\n";
     }
 }
 

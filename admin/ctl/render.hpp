@@ -49,6 +49,8 @@ void print_table(std::ostream& out, const boost::json::array& rows,
 void print_object(std::ostream& out, const boost::json::object& object, const Style& style);
 
 void print_status(std::ostream& out, const boost::json::value& status, const Style& style);
+/// The sessions in a transition's way, or ended by it.
+void print_blocked(std::ostream& out, const boost::json::value& transition);
 void print_gates(std::ostream& out, const boost::json::array& gates, const Style& style);
 /// "error: title (type)" and what helps: detail, gates, current phase.
 void print_problem(std::ostream& out, int status, const boost::json::value& body,

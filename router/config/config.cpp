@@ -165,6 +165,7 @@ void read_sync(Section& root, Config& config) {
     Section switchover = root.section("switchover");
     switchover.milliseconds("deadline_ms", config.switchover.deadline, 100, one_day_ms);
     switchover.integer("sequence_margin", config.switchover.sequence_margin, 0, 1'000'000'000'000);
+    switchover.word("blocking_sessions", config.switchover.blocking_sessions, {"abort", "end"});
     switchover.finish();
 }
 

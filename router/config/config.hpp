@@ -94,6 +94,8 @@ struct Config {
     struct Switchover {                   // [switchover]
         std::chrono::milliseconds deadline{30000};      ///< of a transition, default
         std::int64_t sequence_margin = 1000;
+        /// What becomes of sessions that own what cannot be brought along: "abort", "end".
+        std::string blocking_sessions = "abort";
     } switchover;
 
     struct Admin {                        // [admin]

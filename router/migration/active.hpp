@@ -44,6 +44,12 @@ class ActiveTransition {
         const std::lock_guard lock(mutex_);
         transition_.waiting_for = what;
     }
+    /// Shown; stored with the next update().
+    void blocked(std::vector<BlockedSession> now, const std::vector<BlockedSession>& ended) {
+        now.insert(now.end(), ended.begin(), ended.end());
+        const std::lock_guard lock(mutex_);
+        transition_.blocked = std::move(now);
+    }
 
    private:
     MigrationStore& store_;

@@ -14,6 +14,7 @@
 
 #include "router/config/config.hpp"
 #include "router/metrics/counters.hpp"
+#include "router/migration/blocking.hpp"
 #include "router/migration/breaker.hpp"
 #include "router/migration/fleet.hpp"
 #include "router/model/result.hpp"
@@ -48,6 +49,7 @@ struct TransitionRequest {
     bool dry_run = false;
     bool override_gates = false;  ///< pass failing or inconclusive gates; needs a reason; audited
     std::optional<std::chrono::milliseconds> deadline;
+    std::optional<OnBlocked> on_blocked;  ///< nullopt: as configured
 };
 
 class Control {

@@ -44,7 +44,7 @@ Directive Core::directive() const {
     return directive_;
 }
 
-void Core::publish(Phase phase, bool hold) {
+void Core::publish(Phase phase, bool hold, bool end_blocked) {
     const std::lock_guard lock(mutex_);
     Fleet* fleet = fleet_;
     if (phase != directive_.phase) {
@@ -54,8 +54,19 @@ void Core::publish(Phase phase, bool hold) {
     ++directive_.epoch;
     directive_.phase = phase;
     directive_.hold = hold;
+    directive_.ask = hold;
+    directive_.end_blocked = hold && end_blocked;
     directive_.shadow = shadows(phase) && directive_.shadow_share > 0;
     if (fleet != nullptr) {
+        fleet->publish(directive_);
+    }
+}
+
+void Core::ask_sessions() {
+    const std::lock_guard lock(mutex_);
+    ++directive_.epoch;
+    directive_.ask = true;
+    if (Fleet* fleet = fleet_) {
         fleet->publish(directive_);
     }
 }

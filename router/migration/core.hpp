@@ -39,7 +39,10 @@ class Core {
     std::int64_t phase_since_unix_ms() const;
     Directive directive() const;
     /// The next directive: this phase, held or not. The phase must be persisted already.
-    void publish(Phase phase, bool hold);
+    /// `end_blocked`: sessions that own what cannot be brought along end as they take up the hold.
+    void publish(Phase phase, bool hold, bool end_blocked = false);
+    /// The same phase; every session says at its next boundary what it owns.
+    void ask_sessions();
     /// Kept over restarts; takes effect at once.
     void set_shadow_share(double share);
 

@@ -88,6 +88,20 @@ SideFacts measure_side(const Endpoint& endpoint, const std::vector<std::string>&
     return facts;
 }
 
+namespace {
+
+/// classid, objid, objsubid and whether it is shared, from `column` on.
+AdvisoryLock read_lock(const Rows& rows, int row, int column) {
+    AdvisoryLock lock;
+    lock.key = (static_cast<std::uint64_t>(rows.number(row, column)) << 32U) |
+               static_cast<std::uint64_t>(rows.number(row, column + 1));
+    lock.two_keys = rows.number(row, column + 2) == 2;
+    lock.shared = rows.truth(row, column + 3);
+    return lock;
+}
+
+}  // namespace
+
 Result<std::vector<ForeignBackend>> foreign_backends(Connection& connection,
                                                      const std::vector<std::int32_t>& ours) {
     auto rows = connection.exec(
@@ -114,6 +128,51 @@ Result<std::vector<ForeignBackend>> foreign_backends(Connection& connection,
         }
     }
     return foreign;
+}
+
+Result<std::vector<ForeignLock>> foreign_locks(Connection& connection,
+                                               const std::vector<std::int32_t>& ours) {
+    auto rows = connection.exec(
+        "SELECT coalesce(l.pid, 0), coalesce(usename, ''), coalesce(application_name, ''), "
+        "classid::int8, objid::int8, objsubid, mode = 'ShareLock' "
+        "FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid "
+        "WHERE locktype = 'advisory' AND granted AND database = "
+        "(SELECT oid FROM pg_database WHERE datname = current_database())");
+    if (!rows) {
+        return rows.error();
+    }
+    std::vector<ForeignLock> foreign;
+    for (int row = 0; row < rows->size(); ++row) {
+        const auto process = static_cast<std::int32_t>(rows->number(row, 0));
+        if (std::find(ours.begin(), ours.end(), process) != ours.end()) {
+            continue;
+        }
+        ForeignLock it;
+        it.holder = process == 0 ? std::string("a prepared transaction")
+                                 : "process " + std::to_string(process) + " (" + rows->text(row, 1) +
+                                       ", " + rows->text(row, 2) + ")";
+        it.lock = read_lock(*rows, row, 3);
+        foreign.push_back(std::move(it));
+    }
+    return foreign;
+}
+
+Result<std::vector<LockWait>> lock_waits(Connection& connection) {
+    auto rows = connection.exec(
+        "SELECT w.pid, classid::int8, objid::int8, objsubid, mode = 'ShareLock' FROM pg_locks w "
+        "WHERE locktype = 'advisory' AND NOT granted AND database = "
+        "(SELECT oid FROM pg_database WHERE datname = current_database()) AND EXISTS "
+        "(SELECT FROM pg_stat_activity a WHERE a.state = 'idle' AND "
+        "a.pid = ANY (pg_blocking_pids(w.pid)))");
+    if (!rows) {
+        return rows.error();
+    }
+    std::vector<LockWait> waits;
+    for (int row = 0; row < rows->size(); ++row) {
+        waits.push_back(
+            {static_cast<std::int32_t>(rows->number(row, 0)), read_lock(*rows, row, 1)});
+    }
+    return waits;
 }
 
 }  // namespace banyan::router

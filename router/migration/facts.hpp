@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "router/migration/blocking.hpp"
 #include "router/migration/gates.hpp"
 #include "router/pg/connection.hpp"
 
@@ -18,5 +19,12 @@ SideFacts measure_side(const Endpoint& endpoint, const std::vector<std::string>&
 /// `ours`, and no application name that begins with "banyan-".
 Result<std::vector<ForeignBackend>> foreign_backends(Connection& connection,
                                                      const std::vector<std::int32_t>& ours);
+
+/// Advisory locks in this database whose holder is not among `ours`.
+Result<std::vector<ForeignLock>> foreign_locks(Connection& connection,
+                                               const std::vector<std::int32_t>& ours);
+
+/// Statements in this database that wait for an advisory lock of a session that is idle.
+Result<std::vector<LockWait>> lock_waits(Connection& connection);
 
 }  // namespace banyan::router

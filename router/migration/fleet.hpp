@@ -21,6 +21,10 @@ struct Directive {
     bool hold = false;       ///< start nothing new: wait at the boundary, refuse nothing
     bool shadow = false;     ///< run shadow reads (phase permitting)
     double shadow_share = 1.0;  ///< share of qualifying reads, 0..1
+    /// Primary and mirror are about to trade places: each session asks its primary what it owns.
+    bool ask = false;
+    /// A session that owns what cannot be brought along ends with 57P01.
+    bool end_blocked = false;
 };
 
 /// How far a directive has been taken up.
@@ -29,6 +33,8 @@ struct Adoption {
     std::size_t adopted = 0;   ///< that follow the directive's epoch (or a later one)
     /// Adopted a hold, but has no usable connection to the mirror.
     std::size_t without_mirror = 0;
+    /// Adopted, but own what cannot be brought along to the other side.
+    std::size_t blocked = 0;
     std::chrono::milliseconds oldest_transaction{0};  ///< of those not adopted
 };
 
@@ -46,6 +52,9 @@ struct SessionInfo {
     std::int64_t transaction_age_ms = 0;
     std::int32_t source_process_id = 0;
     std::int32_t target_process_id = 0;
+    /// What a flip could not bring along, by name; as known when the session was last asked.
+    std::vector<std::string> blocking;
+    std::vector<AdvisoryLock> locks;
 };
 
 class Fleet {

@@ -118,7 +118,7 @@ Walk::Outcome Walk::settle() {
         5ms);
 }
 
-Walk::Outcome Walk::hold() {
+Walk::Outcome Walk::take_hold() {
     verifier_.interrupt();
     core_.set_flipping(true);
     holding_ = true;
@@ -133,22 +133,34 @@ Walk::Outcome Walk::hold() {
         return Failure{active_.cancelled ? TransitionState::aborted : TransitionState::timed_out,
                        "Too late to hold."};
     }
-    core_.publish(from_, true);
+    return publish_hold(false);
+}
+
+Walk::Outcome Walk::publish_hold(bool end_blocked) {
+    core_.publish(from_, true, end_blocked);
     // The watchdog may have fired between the look and the hold, and then saw no hold to release.
     if (watchdog_->expired()) {
         core_.publish(from_, false);
         return Failure{active_.cancelled ? TransitionState::aborted : TransitionState::timed_out,
                        "Too late to hold."};
     }
+    waits_.clear();
+    next_look_ = ActiveTransition::Clock::now() + long_transaction;
     return wait_until(
-        [this](std::string& what) {
+        [this, end_blocked](std::string& what) {
             const Adoption it = core_.fleet()->adoption();
             what = std::to_string(it.sessions - std::min(it.adopted, it.sessions)) + " of " +
                    std::to_string(it.sessions) +
                    " sessions to reach a boundary (oldest transaction " +
                    std::to_string(it.oldest_transaction.count()) + " ms), " +
                    std::to_string(it.without_mirror) + " without a mirror";
-            return it.adopted >= it.sessions && it.without_mirror == 0;
+            if (it.adopted < it.sessions && ActiveTransition::Clock::now() >= next_look_) {
+                next_look_ = ActiveTransition::Clock::now() + long_transaction;
+                if (somebody_waits()) {
+                    return true;
+                }
+            }
+            return it.adopted >= it.sessions && (it.blocked > 0 ? !end_blocked : it.without_mirror == 0);
         },
         1ms);
 }

@@ -10,6 +10,8 @@ std::string_view to_string(Step step) {
             return "load_catalog";
         case Step::prepare_flip:
             return "prepare_flip";
+        case Step::ask_sessions:
+            return "ask_sessions";
         case Step::settle:
             return "settle";
         case Step::hold:
@@ -46,6 +48,9 @@ std::string_view describe(Step step) {
             return "Do everything slow beforehand: open connections, read the new primary's "
                    "catalogue, "
                    "advance the sequences a first time, create the heartbeat tables.";
+        case Step::ask_sessions:
+            return "Ask every session what it owns; wait for those that own what cannot be brought "
+                   "along.";
         case Step::settle:
             return "Wait for a moment without long transactions and without dirty keys.";
         case Step::hold:
@@ -84,6 +89,7 @@ std::vector<Step> plan_of(Phase from, Phase to) {
     if (flips(from, to)) {
         return {Step::check_gates,
                 Step::prepare_flip,
+                Step::ask_sessions,
                 Step::settle,
                 Step::hold,
                 Step::drain,

@@ -15,6 +15,7 @@ enum class Step : std::uint8_t {
     check_gates,        ///< measure and decide
     load_catalog,       ///< the source's catalogue for capture
     prepare_flip,       ///< connections, the new primary's catalogue, sequences, heartbeat tables
+    ask_sessions,       ///< what they own; those with what cannot be brought along are waited for
     settle,             ///< wait for a moment without long transactions and with few dirty keys
     hold,               ///< sessions wait at their next transaction boundary
     drain,              ///< commits in flight end, dirty keys and suspicions reach zero

@@ -60,6 +60,10 @@ boost::json::object to_json(const DirtyKey& key, const Catalog* catalog) {
 }
 
 boost::json::object to_json(const SessionInfo& it) {
+    boost::json::array blocking;
+    for (const auto& thing : it.blocking) {
+        blocking.emplace_back(thing);
+    }
     return {{"id", it.id},
             {"user", it.user},
             {"database", it.database},
@@ -72,7 +76,9 @@ boost::json::object to_json(const SessionInfo& it) {
             {"connected_unix_ms", it.connected_unix_ms},
             {"transaction_age_ms", it.transaction_age_ms},
             {"source_process_id", it.source_process_id},
-            {"target_process_id", it.target_process_id}};
+            {"target_process_id", it.target_process_id},
+            {"blocking", std::move(blocking)},
+            {"advisory_locks", it.locks.size()}};
 }
 
 boost::json::object verification_summary(const Catalog* catalog, const Verifier& verifier,
@@ -164,6 +170,7 @@ boost::json::object Control::status() {
              {{"total", adoption.sessions},
               {"adopted", adoption.adopted},
               {"without_mirror", adoption.without_mirror},
+              {"blocked", adoption.blocked},
               {"oldest_transaction_ms", adoption.oldest_transaction.count()}}},
             {"source", to_json(impl_->probe.of(Side::source))},
             {"target", to_json(impl_->probe.of(Side::target))},

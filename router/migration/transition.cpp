@@ -29,6 +29,7 @@ TransitionState state_during(Step step) {
         case Step::check_gates:
         case Step::load_catalog:
         case Step::prepare_flip:
+        case Step::ask_sessions:
         case Step::settle:
             return TransitionState::checking;
         case Step::hold:
@@ -74,6 +75,8 @@ boost::json::object to_json(const Transition& transition) {
             {"actor", transition.actor},
             {"address", transition.address},
             {"override_gates", transition.override_gates},
+            {"on_blocked_sessions", to_string(transition.on_blocked)},
+            {"blocked_sessions", to_json(transition.blocked)},
             {"created_unix_ms", transition.created_unix_ms},
             {"deadline_unix_ms", transition.deadline_unix_ms},
             {"finished_unix_ms",

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "router/migration/blocking.hpp"
 #include "router/migration/gates.hpp"
 #include "router/migration/plan.hpp"
 #include "router/model/types.hpp"
@@ -52,6 +53,8 @@ struct Transition {
     std::string actor;
     std::string address;
     bool override_gates = false;
+    OnBlocked on_blocked = OnBlocked::abort;
+    std::vector<BlockedSession> blocked;  ///< at the last look, and those that were ended
     std::int64_t created_unix_ms = 0;
     std::int64_t deadline_unix_ms = 0;
     std::int64_t finished_unix_ms = 0;  ///< 0: not yet

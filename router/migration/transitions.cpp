@@ -156,6 +156,8 @@ std::shared_ptr<ActiveTransition> Control::Impl::begin(const TransitionRequest& 
     it.actor = actor.name;
     it.address = actor.address;
     it.override_gates = request.override_gates;
+    it.on_blocked = request.on_blocked.value_or(
+        on_blocked_from_string(core.config.switchover.blocking_sessions).value_or(OnBlocked::abort));
     it.created_unix_ms = unix_ms();
     it.deadline_unix_ms = it.created_unix_ms + budget.count();
     for (const Step step : plan_of(request.from, request.to)) {
@@ -215,6 +217,7 @@ Answer<boost::json::object> Control::Impl::create_transition(const TransitionReq
     audit(actor, "transition.create", id, request.reason, {{"phase", to_string(request.from)}},
           {{"phase", to_string(request.to)},
            {"override_gates", request.override_gates},
+           {"on_blocked_sessions", to_string(active->copy().on_blocked)},
            {"closed_gates", closed}},
           open ? "ok" : "gates-failed");
     if (!open) {

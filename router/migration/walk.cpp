@@ -17,7 +17,10 @@ Walk::Walk(Core& core, Workers& workers, Verifier& verifier, ActiveTransition& a
       from_(active.copy().from),
       to_(active.copy().to),
       id_(active.copy().id()),
-      override_(active.copy().override_gates) {}
+      override_(active.copy().override_gates),
+      on_blocked_(active.copy().on_blocked),
+      patience_end_(
+          patience_end(on_blocked_, ActiveTransition::Clock::now(), active.deadline)) {}
 
 void Walk::run() {
     const std::vector<Step> plan = plan_of(from_, to_);
@@ -60,6 +63,8 @@ Walk::Outcome Walk::perform(Step step) {
             return load_catalog();
         case Step::prepare_flip:
             return prepare_flip();
+        case Step::ask_sessions:
+            return ask_sessions();
         case Step::settle:
             return settle();
         case Step::hold:

@@ -35,7 +35,15 @@ class Walk {
     Outcome prepare_flip();
     Outcome read_new_catalog();
     Outcome settle();
+    Outcome ask_sessions();
+    Outcome look_at_sessions(bool all_answered);
+    bool somebody_waits();
+    bool patient() const;
+    void note_ended();
+    Outcome blocked_failure() const;
     Outcome hold();
+    Outcome take_hold();
+    Outcome publish_hold(bool end_blocked);
     Outcome drain();
     Outcome check_writers();
     Outcome advance();
@@ -64,6 +72,12 @@ class Walk {
     const Phase to_;
     const std::string id_;
     const bool override_;
+    const OnBlocked on_blocked_;
+    const ActiveTransition::Clock::time_point patience_end_;
+    std::vector<BlockedSession> blocked_;  ///< at the last look
+    std::vector<BlockedSession> ended_;
+    std::vector<LockWait> waits_;  ///< at the last look
+    std::chrono::steady_clock::time_point next_look_;
     bool persisted_ = false;
     bool holding_ = false;
     bool published_ = false;

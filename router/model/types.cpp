@@ -58,4 +58,17 @@ std::vector<std::string_view> split_key(std::string_view bytes) {
     return columns;
 }
 
+std::string keys_of(const AdvisoryLock& lock) {
+    if (!lock.two_keys) {
+        return std::to_string(static_cast<std::int64_t>(lock.key));
+    }
+    return std::to_string(static_cast<std::int32_t>(lock.key >> 32U)) + ", " +
+           std::to_string(static_cast<std::int32_t>(lock.key & 0xFFFFFFFFU));
+}
+
+std::string to_string(const AdvisoryLock& lock) {
+    return "advisory lock " + (lock.two_keys ? "(" + keys_of(lock) + ")" : keys_of(lock)) +
+           (lock.shared ? ", shared" : "");
+}
+
 }  // namespace banyan::router

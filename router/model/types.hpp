@@ -67,4 +67,17 @@ void append_key_column(std::string& bytes, std::string_view value);
 /// encoding is damaged.
 std::vector<std::string_view> split_key(std::string_view bytes);
 
+/// A session-level advisory lock.
+struct AdvisoryLock {
+    bool two_keys = false;  ///< two int4 keys in the halves of `key`, else one int8
+    std::uint64_t key = 0;
+    bool shared = false;
+
+    bool operator==(const AdvisoryLock&) const = default;
+};
+/// As the functions take it: "7", "1, 2".
+std::string keys_of(const AdvisoryLock& lock);
+/// "advisory lock 7", "advisory lock (1, 2), shared".
+std::string to_string(const AdvisoryLock& lock);
+
 }  // namespace banyan::router

@@ -57,6 +57,8 @@ void SessionMachine::on_parse(std::string_view body, std::string_view whole) {
     prepared->sql = parse->query;
     prepared->types = parse->parameter_types;
     decide(*prepared);
+    stand_plain(named_in_sql(*prepared->parsed));
+    note_custom_settings(custom_settings_, *prepared->parsed);
     const auto previous = statements_.find(name);
     const PreparedPtr replaced = previous == statements_.end() ? nullptr : previous->second;
     statements_[name] = prepared;
@@ -185,6 +187,12 @@ void SessionMachine::on_bind(std::string_view body, std::string_view whole) {
     }
     const PreparedPtr prepared = found->second;
     decide(*prepared);
+    if (prepared->decision.route == Route::settings && prepared->parsed->parsed &&
+        calls_set_config(prepared->parsed->statements.front())) {
+        for (const auto& parameter : bind->parameters) {
+            note_custom_setting(custom_settings_, parameter.value_or(std::string_view{}));
+        }
+    }
     ensure_form(name, prepared);
     const bool needs_columns = client_returning(*prepared) && !prepared->client_columns;
     if (needs_columns && bind->result_formats.size() <= 1) {
@@ -282,6 +290,7 @@ void SessionMachine::on_execute(std::string_view body, std::string_view whole) {
     port_.counters().add(Counter::queries);
     const auto found = portals_.find(std::string(execute->portal));
     if (found == portals_.end()) {
+        note_ran(false);
         send_primary(whole, Expect::execute);
         return;
     }

@@ -326,6 +326,11 @@ void MirrorLink::query(std::string_view sql, std::string& out) {
     send_query(Kind::query, sql, out);
 }
 
+void MirrorLink::ask(std::string_view sql, MirrorReader reader, std::string& out) {
+    send_query(Kind::query, sql, out);
+    groups_.back().reader = std::move(reader);
+}
+
 void MirrorLink::shadow_query(std::string_view sql, MirrorReader reader, std::string& out) {
     send_query(Kind::shadow, sql, shadow_out(out));
     groups_.back().reader = std::move(reader);

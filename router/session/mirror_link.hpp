@@ -92,6 +92,8 @@ class MirrorLink {
     void rollback(std::string& out);
     /// Outside any transaction: settings and the like; failures are ignored.
     void query(std::string_view sql, std::string& out);
+    /// The same; `reader` gets the answer's messages.
+    void ask(std::string_view sql, MirrorReader reader, std::string& out);
 
     // --- shadow reads, outside of a mirror transaction only; may be asked for while the login is
     // still under way: they then follow it ---

@@ -38,7 +38,7 @@ void SessionMachine::connect_mirror() {
         mirror_refused_) {
         return;
     }
-    mirror_settings_.clear();
+    forget_mirror_state();
     mirror_.connecting();
     mirror_login_ = MirrorLogin::none;
     ++login_ticket_;

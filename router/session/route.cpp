@@ -1,8 +1,12 @@
 #include "router/session/route.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cctype>
+#include <string_view>
 #include <utility>
+
+#include "router/sql/functions.hpp"
 
 namespace banyan::router {
 namespace {
@@ -77,15 +81,22 @@ bool mentions_cascade(const ParsedQuery& query, const Statement& statement) {
 
 Decision by_text(const ParsedQuery& query, const Statement& statement, const RouteContext& context,
                  const char* reason) {
+    const auto temporary =
+        std::count_if(statement.tables.begin(), statement.tables.end(),
+                      [&](const RangeName& name) { return is_temporary(name, context); });
+    const bool all_temporary =
+        temporary > 0 && static_cast<std::size_t>(temporary) == statement.tables.size();
+    if (statement.temporary || all_temporary) {
+        return simple(Route::settings);  // which names hide a table is read again
+    }
+    if (temporary > 0) {
+        // On the mirror, where the temporary one is not, the name may mean another table.
+        Decision decision = everything_suspect(Route::guarded, "ddl_on_temporary");
+        decision.reload_catalog = true;
+        return decision;
+    }
     if (context.catalog == nullptr || mentions_cascade(query, statement)) {
         return everything_suspect(Route::mirrored_text, reason);
-    }
-    const bool all_temporary =
-        !statement.tables.empty() &&
-        std::all_of(statement.tables.begin(), statement.tables.end(),
-                    [&](const RangeName& name) { return is_temporary(name, context); });
-    if (statement.temporary || all_temporary) {
-        return simple(Route::forward);
     }
     Decision decision = simple(Route::mirrored_text);
     decision.suspects = named_tables(statement, context, reason);
@@ -145,9 +156,7 @@ Decision measured(const char* reason) {
     return decision;
 }
 
-}  // namespace
-
-Decision decide(const ParsedQuery& query, const Statement& statement, const RouteContext& context) {
+Decision routed(const ParsedQuery& query, const Statement& statement, const RouteContext& context) {
     switch (statement.kind) {
         case StatementKind::read:
             return read(query, statement, context);
@@ -164,7 +173,7 @@ Decision decide(const ParsedQuery& query, const Statement& statement, const Rout
             return by_text(query, statement, context, "truncate");
         case StatementKind::ddl: {
             Decision decision = by_text(query, statement, context, "ddl");
-            decision.reload_catalog = decision.route == Route::mirrored_text;
+            decision.reload_catalog |= decision.route == Route::mirrored_text;
             return decision;
         }
         case StatementKind::call:
@@ -202,6 +211,54 @@ Decision decide(const ParsedQuery& query, const Statement& statement, const Rout
             return simple(Route::forward);
     }
     return decide_unparsed();
+}
+
+constexpr std::array<std::string_view, 7> lockless_volatile = {
+    "nextval", "currval", "lastval", "setval", "random", "gen_random_uuid", "clock_timestamp"};
+
+/// Conservative: a view, a trigger or a function may hide a call of pg_advisory_lock().
+bool leaves_nothing(const Decision& decision, const Statement& statement,
+                    const RouteContext& context) {
+    switch (decision.route) {
+        case Route::begin:
+        case Route::commit:
+        case Route::rollback:
+        case Route::savepoint:
+        case Route::release:
+        case Route::rollback_to:
+            return true;
+        case Route::forward:
+            return statement.kind == StatementKind::read &&
+                   (decision.shadow_skip.empty() || decision.shadow_skip == "limit_without_order" ||
+                    decision.shadow_skip == "unordered_aggregate");
+        case Route::capture: {
+            const bool triggers = decision.capture && decision.capture->table->user_triggers;
+            return !triggers && context.catalog != nullptr &&
+                   std::none_of(statement.functions.begin(), statement.functions.end(),
+                                [&](const std::string& function) {
+                                    return context.catalog->is_volatile(function) ||
+                                           (builtin_is_volatile(function) &&
+                                            std::find(lockless_volatile.begin(),
+                                                      lockless_volatile.end(),
+                                                      function) == lockless_volatile.end());
+                                }) &&
+                   std::all_of(statement.tables.begin(), statement.tables.end(),
+                               [&](const RangeName& name) {
+                                   return context.catalog->find(name, *context.search_path).table !=
+                                          nullptr;
+                               });
+        }
+        default:
+            return false;
+    }
+}
+
+}  // namespace
+
+Decision decide(const ParsedQuery& query, const Statement& statement, const RouteContext& context) {
+    Decision decision = routed(query, statement, context);
+    decision.leaves_nothing = leaves_nothing(decision, statement, context);
+    return decision;
 }
 
 Decision decide_unparsed() { return measured("unparsed"); }

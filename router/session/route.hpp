@@ -40,6 +40,7 @@ struct Decision {
     bool reload_catalog = false;  ///< after its commit
     std::string reason;           ///< why it is not captured; a word for metrics
     std::string shadow_skip;      ///< empty: may be run as a shadow read
+    bool leaves_nothing = false;  ///< for sure takes and releases no advisory lock
 };
 
 struct RouteContext {

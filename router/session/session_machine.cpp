@@ -285,12 +285,14 @@ void SessionMachine::handle_relay(char type, std::string_view body, std::string_
         case 'Q':
             port_.counters().add(Counter::queries);
             relay_unnamed_.clear();
+            note_relayed(body);
             send_primary(whole, Expect::query);
             break;
         case 'P':
             if (!body.empty() && body.front() == '\0') {
                 relay_unnamed_.assign(body);
             }
+            note_relayed(body.substr(std::min(body.find('\0'), body.size() - 1) + 1));
             send_primary(whole, Expect::parse);
             break;
         case 'B':
@@ -359,6 +361,8 @@ void SessionMachine::handle_client(char type, std::string_view body, std::string
             on_sync(whole);
             break;
         case 'F':
+            note_ran(false);
+            settings_stale_ = true;
             on_function_call(whole);
             break;
         default:
@@ -428,6 +432,8 @@ void SessionMachine::consume_server(Side side, std::string_view bytes) {
         bytes.remove_prefix(size);
         if (from_primary) {
             on_primary_message(header->type, body, whole);
+        } else if (header->type == 'A' && listens_on_mirror_) {
+            to_client_.append(whole);  // at a boundary: nothing is half sent
         } else if (const auto error =
                        mirror_.on_message(header->type, body, out(side))) {
             on_mirror_lost(*error, true);

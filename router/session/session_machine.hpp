@@ -24,6 +24,7 @@
 #include "router/auth/role_verifiers.hpp"
 #include "router/config/config.hpp"
 #include "router/migration/fleet.hpp"
+#include "router/session/belongings.hpp"
 #include "router/session/mirror_link.hpp"
 #include "router/session/port.hpp"
 #include "router/session/replication.hpp"
@@ -98,6 +99,10 @@ class SessionMachine {
     const std::string& database() const { return database_; }
     std::string application() const { return std::string(startup_.get("application_name")); }
     bool in_transaction() const { return !at_boundary(); }
+    /// What a flip could not bring along, by name; as known when the session was last asked.
+    std::vector<std::string> blocking() const;
+    bool blocked() const;
+    const std::vector<AdvisoryLock>& locks() const { return belongings_.locks; }
     /// A request of the client is being worked on: a CancelRequest may go out.
     bool busy() const;
     /// Process id and secret key of the backend on a side; {0, 0} if none.
@@ -320,8 +325,6 @@ class SessionMachine {
     void mirror_lost_in_transaction(const std::string& why);
     void note_suspects(const Decision& decision);
     void prepare_uncaptured(const Decision& decision);
-    static bool leaves_traces(const Statement& statement);
-    ReplyHandler trace_watch(const Prepared& prepared);
     ReplyHandler statement_watch(const Decision& decision,
                                  std::shared_ptr<const ParsedQuery> parsed, std::size_t index);
     void after_statement(const Decision& decision, const std::string& sql,
@@ -336,7 +339,7 @@ class SessionMachine {
     ReplyHandler commit_on_tag();
     void commit_decided(bool committed);
     void transaction_ended();
-    void reset_transaction(bool committed);
+    void reset_transaction();
     void on_committed_on_mirror(std::uint64_t txn, bool committed);
     void wait_for_catalog();
 
@@ -350,13 +353,34 @@ class SessionMachine {
     void begin_adoption();
     void adopt(const Directive& directive);
     void wait_mirror_drained();
-    void sync_settings();
-    void apply_settings(const std::vector<Row>& rows);
-    void push_mirror_settings();
     void import_prepared();
     void restore_plain_statements();
     void flip();
-    void trade_places(const std::vector<std::string>& commands);
+    void trade_places();
+    void become_primary(const std::string& sql);
+    std::string become_primary_sql() const;
+    static bool is_protected_setting(std::string_view name);
+    static std::string set_config_sql(const std::string& name, const std::string& value);
+
+    // --- crossing.cpp ---
+    void note_ran(bool leaves_nothing);
+    void note_relayed(std::string_view sql);
+    std::string settings_sql() const;
+    void sync_settings();
+    void ask_belongings();
+    void end_blocked();
+    void apply_settings(const std::vector<Row>& rows);
+    void set_on_mirror(const std::string& name, const std::string& sql);
+    void push_mirror_settings();
+    void leave_identity_on_mirror();
+    std::vector<std::pair<std::string, std::string>> identity_sql() const;
+    void carry();
+    void release_carried();
+    void forget_mirror_state();
+    std::vector<std::string> named_in_sql(const ParsedQuery& query) const;
+    void stand_plain(const std::vector<std::string>& names);
+    static bool leaves_traces(const Statement& statement);
+    ReplyHandler trace_watch(const Prepared& prepared);
 
     // --- shadow.cpp ---
     std::shared_ptr<ShadowRead> start_shadow(const ParsedQuery& query, const Statement& statement);
@@ -435,12 +459,26 @@ class SessionMachine {
 
     // session state on the primary
     bool settings_stale_ = true;
+    bool query_left_ = false;  ///< an internal query failed: its statement still stands
     std::map<std::string, std::string> settings_;         ///< set by the session, on the primary
+    std::set<std::string> custom_settings_;  ///< names the client may have set; no view lists them
     std::map<std::string, std::string> mirror_settings_;  ///< as last applied to the mirror
     std::map<std::string, std::string> settings_before_mirror_;  ///< its transaction began
     std::vector<std::string> search_path_;
-    std::vector<std::string> temporary_tables_;
+    std::vector<std::string> temporary_tables_;  ///< those that hide other relations
     std::string role_;
+    std::string session_user_;         ///< empty: the login role
+    std::string mirror_session_user_;  ///< as last applied to the mirror
+
+    // crossing to another primary
+    Belongings belongings_;
+    bool belongings_stale_ = true;  ///< something ran since they were read
+    bool locks_stale_ = true;       ///< something that may have taken or released a lock
+    bool carried_ = false;          ///< brought to the mirror
+    bool listens_on_mirror_ = false;  ///< the mirror's notifications are the client's
+    std::map<std::string, std::string> unsettable_;  ///< settings the mirror refused, and why
+    std::vector<std::string> refused_statements_;
+    std::vector<std::string> refused_locks_;
 
     // transaction and mirror
     Transaction txn_;

@@ -53,8 +53,27 @@ void SessionMachine::on_query(std::string_view body, std::string_view whole) {
     port_.counters().add(Counter::queries);
     statements_.erase("");
     const auto parsed = port_.parse(body.substr(0, body.find('\0')));
-    if (parsed->parsed && (parsed->statements.empty() || parsed->has_parameters)) {
+    note_custom_settings(custom_settings_, *parsed);
+    // The parameters of a PREPARE are its own.
+    const bool prepares = std::any_of(
+        parsed->statements.begin(), parsed->statements.end(),
+        [](const Statement& it) { return it.kind == StatementKind::prepare; });
+    if (parsed->parsed &&
+        (parsed->statements.empty() || (parsed->has_parameters && !prepares))) {
+        note_ran(false);
         send_primary(whole, Expect::query);  // nothing to run, or refused by the server
+        return;
+    }
+    if (const auto names = named_in_sql(*parsed); !names.empty()) {
+        stand_plain(names);
+        std::string sync;
+        protocol::encode_sync(sync);
+        send_primary(sync, Expect::sync, on_reply([](char, std::string_view, std::string_view) {}));
+        wait_primary();
+        then([this, message = std::string(whole)] {
+            on_query(std::string_view(message).substr(protocol::header_size), message);
+            return true;
+        });
         return;
     }
     if (parsed->statements.size() <= 1) {
@@ -79,6 +98,7 @@ void SessionMachine::on_query(std::string_view body, std::string_view whole) {
         plain = plain && is_plain(decide_statement(*parsed, statement).route);
         copies = copies || (statement.kind == StatementKind::copy_from && statement.from_stdin);
     }
+    note_ran(false);
     if (plain) {
         // A SET among them may change what a later one means; none of them writes.
         send_primary(whole, Expect::query, on_reply([this](char type, std::string_view,

@@ -30,6 +30,7 @@ std::int64_t to_number(const std::optional<std::string>& text) {
 }  // namespace
 
 void SessionMachine::count_route(const Decision& decision) {
+    note_ran(decision.leaves_nothing);
     switch (decision.route) {
         case Route::capture:
             port_.counters().add(Counter::statements_captured);
@@ -183,25 +184,11 @@ void SessionMachine::prepare_uncaptured(const Decision& decision) {
     note_suspects(decision);
     if (decision.route == Route::mirrored_text) {
         wait_mirror_login();
-        txn_.reload_catalog = txn_.reload_catalog || decision.reload_catalog;
     }
+    txn_.reload_catalog = txn_.reload_catalog || decision.reload_catalog;
     if (decision.measure) {
         take_baseline(decision.reason);
     }
-}
-
-// A statement that goes on as it is, but leaves something that the session must know of.
-bool SessionMachine::leaves_traces(const Statement& statement) {
-    return statement.temporary || statement.kind == StatementKind::deallocate ||
-           statement.kind == StatementKind::rollback_prepared;
-}
-
-ReplyHandler SessionMachine::trace_watch(const Prepared& prepared) {
-    if (!prepared.parsed || prepared.parsed->statements.size() != 1 ||
-        !leaves_traces(prepared.parsed->statements.front())) {
-        return nullptr;
-    }
-    return statement_watch(prepared.decision, prepared.parsed, 0);
 }
 
 ReplyHandler SessionMachine::statement_watch(const Decision& decision,
@@ -229,18 +216,17 @@ void SessionMachine::after_statement(const Decision& decision, const std::string
                                      std::string_view tag) {
     const Statement* statement =
         parsed.parsed && index < parsed.statements.size() ? &parsed.statements[index] : nullptr;
-    if (statement != nullptr && statement->temporary) {
-        temporary_tables_.push_back(statement->target.name);
-        ++decision_generation_;
-    }
     switch (decision.route) {
         case Route::settings:
             settings_stale_ = true;
             txn_.settings_touched = true;
             if (tag == "DISCARD ALL") {
                 statements_.clear();
-                temporary_tables_.clear();
             }
+            break;
+        case Route::guarded:
+            settings_stale_ = true;  // a function may set, and make temporary tables
+            txn_.settings_touched = true;
             break;
         case Route::begin:
             in_block_ = true;
@@ -486,7 +472,7 @@ void SessionMachine::commit_decided(bool committed) {
     if (committed && txn_.reload_catalog) {
         wait_for_catalog();
     }
-    reset_transaction(committed);
+    reset_transaction();
 }
 
 // The transaction is over without a commit having been sent: rolled back, or nothing was written.
@@ -494,13 +480,12 @@ void SessionMachine::transaction_ended() {
     if (mirror_.in_transaction()) {
         rollback_mirror();
     }
-    reset_transaction(false);
+    reset_transaction();
 }
 
-void SessionMachine::reset_transaction(bool committed) {
-    if (!committed && txn_.settings_touched) {
-        settings_stale_ = true;
-    }
+void SessionMachine::reset_transaction() {
+    // Whether it committed or not: SET LOCAL ends here, and so does a table ON COMMIT DROP.
+    settings_stale_ = settings_stale_ || txn_.settings_touched;
     in_block_ = false;  // unless AND CHAIN: ReadyForQuery tells
     wrote_ = false;
     txn_ = Transaction{};
@@ -553,6 +538,12 @@ void SessionMachine::internal_query(std::string sql, bool keep_open, RowsHandler
             });
         };
         std::string message;
+        if (query_left_) {
+            query_left_ = false;
+            protocol::encode_close(message, 'S', "banyan_query");
+            send_primary(message, Expect::close, unseen());
+            message.clear();
+        }
         protocol::encode_parse(message, "banyan_query", sql);
         send_primary(message, Expect::parse, unseen());
         protocol::Bind bind;
@@ -571,8 +562,11 @@ void SessionMachine::internal_query(std::string sql, bool keep_open, RowsHandler
                              rows->emplace_back(columns.begin(), columns.end());
                          } else if (type == 'C') {
                              *ok = true;
-                         } else if (type == 'E' && !sync) {
-                             to_client_.append(reply);
+                         } else if (type == 'E') {
+                             query_left_ = true;  // the Close behind it is skipped
+                             if (!sync) {
+                                 to_client_.append(reply);
+                             }
                          }
                      }));
         for (const char kind : {'P', 'S'}) {

@@ -2,6 +2,7 @@
 // session is read from the database that has it (pg_settings, pg_prepared_statements), not guessed
 // from the statements that went by.
 
+#include <algorithm>
 #include <array>
 
 #include "router/session/session_machine.hpp"
@@ -14,44 +15,22 @@ constexpr std::array<std::string_view, 6> protected_settings = {
     "session_replication_role", "lock_timeout", "statement_timeout",
     "idle_in_transaction_session_timeout", "default_transaction_read_only", "synchronous_commit"};
 
-bool is_protected(std::string_view name) {
-    for (const auto setting : protected_settings) {
-        if (setting == name) {
-            return true;
-        }
-    }
-    return false;
-}
-
-// A mirror that the service role logs in to has that role's defaults: what the client's role, its
-// startup message and its database have set is then brought along too.
-constexpr const char* own_settings = "SELECT 'setting', name, setting FROM pg_catalog.pg_settings "
-                                     "WHERE source = 'session'";
-constexpr const char* all_settings =
-    "SELECT 'setting', name, setting FROM pg_catalog.pg_settings WHERE source IN ('session', "
-    "'client', 'user', 'database', 'database user')";
-constexpr const char* settings_tail =
-    " AND name "
-    "NOT IN ('transaction_isolation', 'transaction_read_only', 'transaction_deferrable') "
-    "UNION ALL SELECT 'role', current_user::pg_catalog.text, pg_catalog.current_setting('role') "
-    "UNION ALL SELECT 'schema', s::pg_catalog.text, '' FROM "
-    "pg_catalog.unnest(pg_catalog.current_schemas(false)) AS s";
-
 constexpr const char* prepared_sql =
     "SELECT name, statement, from_sql::pg_catalog.text, (SELECT pg_catalog.string_agg("
     "t::pg_catalog.oid::pg_catalog.text, ' ') FROM pg_catalog.unnest(parameter_types) AS t) "
     "FROM pg_catalog.pg_prepared_statements WHERE name NOT LIKE 'banyan%'";
 
-constexpr const char* belongings_sql =
-    "SELECT 'listen', c FROM pg_catalog.pg_listening_channels() AS c "
-    "UNION ALL SELECT 'prepare', statement FROM pg_catalog.pg_prepared_statements WHERE from_sql";
+}  // namespace
 
-std::string set_config(const std::string& name, const std::string& value) {
+bool SessionMachine::is_protected_setting(std::string_view name) {
+    return std::find(protected_settings.begin(), protected_settings.end(), name) !=
+           protected_settings.end();
+}
+
+std::string SessionMachine::set_config_sql(const std::string& name, const std::string& value) {
     return "SELECT pg_catalog.set_config(" + quote_literal(name) + ", " + quote_literal(value) +
            ", false)";
 }
-
-}  // namespace
 
 void SessionMachine::adopt(const Directive& directive) {
     phase_ = directive.phase;
@@ -59,6 +38,9 @@ void SessionMachine::adopt(const Directive& directive) {
     shadow_ = directive.shadow;
     shadow_share_ = directive.shadow_share;
     adopted_epoch_ = directive.epoch;
+    if (directive.end_blocked && blocked()) {
+        end_blocked();
+    }
     port_.adopted();
 }
 
@@ -86,18 +68,25 @@ void SessionMachine::begin_adoption() {
     mirror_refused_ = false;
     const bool flips = primary_of(next.phase) != primary_;
     if (next.phase == phase_ && !next.hold && !flips) {
-        adopt(next);
+        release_carried();
+        if (!next.ask || !mirrors(phase_)) {
+            adopt(next);
+            return;
+        }
+        ask_belongings();
+        then([this, next] {
+            adopt(next);
+            return true;
+        });
         return;
     }
     wait_mirror_drained();
     if (next.hold && mirrors(phase_)) {
         // Whatever the flip will need is made ready while nothing waits for it yet.
         wait_mirror_login();
-        if (settings_stale_) {
-            sync_settings();
-        }
+        ask_belongings();
         then([this] {
-            push_mirror_settings();
+            carry();
             return true;
         });
         wait_mirror_drained();
@@ -106,7 +95,7 @@ void SessionMachine::begin_adoption() {
         flip();
     }
     if (mirrors(next.phase) && !mirrors(phase_)) {
-        settings_stale_ = true;
+        settings_stale_ = belongings_stale_ = locks_stale_ = true;
         import_prepared();
         then([this] {
             connect_mirror();
@@ -128,68 +117,6 @@ void SessionMachine::begin_adoption() {
         adopt(next);
         return true;
     });
-}
-
-// --- settings ---
-
-void SessionMachine::sync_settings() {
-    const std::string settings_sql =
-        std::string(service_role_possible() ? all_settings : own_settings) + settings_tail;
-    internal_query(settings_sql, false, [this](bool ok, const std::vector<Row>& rows) {
-        settings_stale_ = false;
-        if (ok) {
-            apply_settings(rows);
-        } else {
-            port_.log(3, "could not read the settings of a session of " + user_);
-        }
-    });
-}
-
-void SessionMachine::apply_settings(const std::vector<Row>& rows) {
-    std::map<std::string, std::string> settings;
-    std::vector<std::string> path;
-    std::string role = role_;
-    for (const auto& row : rows) {
-        if (row.size() != 3 || !row[0] || !row[1]) {
-            continue;
-        }
-        if (*row[0] == "setting") {
-            settings[*row[1]] = row[2].value_or("");
-        } else if (*row[0] == "schema") {
-            path.push_back(*row[1]);
-        } else {
-            role = *row[1];
-            if (row[2] && *row[2] != "none") {
-                settings["role"] = *row[2];
-            }
-        }
-    }
-    if (path != search_path_ || role != role_) {
-        ++decision_generation_;
-    }
-    search_path_ = std::move(path);
-    role_ = std::move(role);
-    settings_ = std::move(settings);
-}
-
-// Brings the mirror connection's settings up to the client's; outside of transactions only.
-void SessionMachine::push_mirror_settings() {
-    if (!mirror_.ready() || mirror_.in_transaction() || mirror_settings_ == settings_) {
-        return;
-    }
-    // One by one: a setting that the mirror does not know must not keep the others away.
-    for (const auto& [name, value] : mirror_settings_) {
-        if (!settings_.contains(name) && !is_protected(name)) {
-            mirror_.query("RESET " + quote_identifier(name), mirror_out());
-        }
-    }
-    for (const auto& [name, value] : settings_) {
-        const auto applied = mirror_settings_.find(name);
-        if (!is_protected(name) && (applied == mirror_settings_.end() || applied->second != value)) {
-            mirror_.query(set_config(name, value), mirror_out());
-        }
-    }
-    mirror_settings_ = settings_;
 }
 
 // --- prepared statements ---
@@ -282,71 +209,101 @@ void SessionMachine::flip() {
                          "would have been kept.");
             return true;
         }
-        if (settings_stale_) {
-            sync_settings();
-        }
-        internal_query(belongings_sql, false, [this](bool, const std::vector<Row>& rows) {
-            std::vector<std::string> commands;
-            for (const auto& row : rows) {
-                if (row.size() == 2 && row[0] == "listen") {
-                    commands.push_back("LISTEN " + quote_identifier(row[1].value_or("")));
-                } else if (row.size() == 2) {
-                    commands.push_back(row[1].value_or(""));
-                }
+        // All done already if the session was held; a login under way owns nothing yet.
+        ask_belongings();
+        then([this] {
+            carry();
+            return true;
+        });
+        wait_mirror_drained();
+        then([this] {
+            if (!mirror_.ready() || mirror_.assumes_role()) {
+                fail_session("57P01", "terminating connection: the new primary was lost during the "
+                                      "switchover");
+            } else if (blocked()) {
+                end_blocked();
+            } else {
+                trade_places();
             }
-            push_mirror_settings();
-            trade_places(commands);
+            return true;
         });
         return true;
     });
 }
 
 // The connections trade places. From here on the former mirror is the primary.
-void SessionMachine::trade_places(const std::vector<std::string>& commands) {
-    wait_mirror_drained();
-    then([this, commands] {
-        if (!mirror_.ready() || mirror_.assumes_role()) {
-            fail_session("57P01", "terminating connection: the new primary was lost during the "
-                                  "switchover");
+void SessionMachine::trade_places() {
+    const auto former = primary_key_;
+    primary_key_ = {mirror_.process_id(), mirror_.secret_key()};
+    primary_ = other(primary_);
+    mirror_.adopt(former.first, former.second);
+    mirror_login_ = MirrorLogin::client;
+    for (auto& [name, prepared] : statements_) {
+        prepared->form = Prepared::Form::none;
+        prepared->decided_generation = 0;
+        prepared->shadow_name.clear();
+    }
+    ++decision_generation_;
+    query_left_ = false;
+    become_primary(become_primary_sql());
+    for (const auto& statement : belongings_.statements) {
+        become_primary(statement.sql);  // on its own: pg_prepared_statements shows the whole Query
+    }
+    mirror_settings_ = settings_;
+    mirror_session_user_ = session_user_;
+    leave_identity_on_mirror();
+    // A later flip back must not find currval(), locks or statements of today there.
+    std::string clean = "DISCARD SEQUENCES; DEALLOCATE ALL";
+    clean += belongings_.locks.empty() ? "" : "; SELECT pg_catalog.pg_advisory_unlock_all()";
+    clean += belongings_.channels.empty() ? "" : "; UNLISTEN *";
+    mirror_.query(clean, mirror_out());
+    mirror_.query(mirror_setup_sql(), mirror_out());
+    carried_ = false;
+    wait_primary();
+    if (listens_on_mirror_) {
+        wait_mirror_drained();  // what was notified before may still be on its way
+        then([this] {
+            listens_on_mirror_ = false;
             return true;
-        }
-        const auto former = primary_key_;
-        primary_key_ = {mirror_.process_id(), mirror_.secret_key()};
-        primary_ = other(primary_);
-        mirror_.adopt(former.first, former.second);
-        mirror_login_ = MirrorLogin::client;
-        mirror_settings_ = settings_;
-        for (auto& [name, prepared] : statements_) {
-            prepared->form = Prepared::Form::none;
-            prepared->decided_generation = 0;
-            prepared->shadow_name.clear();
-        }
-        ++decision_generation_;
-        // Whatever stands prepared there is from another time; the client's are prepared anew when
-        // they are next used.
-        std::string sql = "DEALLOCATE ALL; ";
-        for (const auto setting : protected_settings) {
-            const auto own = settings_.find(std::string(setting));
-            sql += own == settings_.end() ? "RESET " + std::string(setting)
-                                          : set_config(own->first, own->second);
-            sql += "; ";
-        }
-        for (const auto& command : commands) {
-            sql += command + "; ";
-        }
-        std::string message;
-        protocol::encode_query(message, sql);
-        send_primary(message, Expect::query,
-                     on_reply([this](char type, std::string_view, std::string_view) {
-                         if (type == 'E') {
-                             port_.log(3, "a session's belongings could not all be moved to the "
-                                          "new primary");
-                         }
-                     }));
-        mirror_.query(mirror_setup_sql(), mirror_out());
-        wait_primary();
-        return true;
-    });
+        });
+    }
+}
+
+void SessionMachine::become_primary(const std::string& sql) {
+    std::string message;
+    protocol::encode_query(message, sql);
+    send_primary(message, Expect::query,
+                 on_reply([this](char type, std::string_view body, std::string_view) {
+                     if (type == 'E') {
+                         // Half moved, it would write with the mirror's settings.
+                         const auto fields = protocol::decode_error(body);
+                         fail_session("57P01",
+                                      "terminating connection: this session could not be moved to "
+                                      "the new primary: " +
+                                          std::string(protocol::error_field(fields, 'M')),
+                                      "Connect again.");
+                     }
+                 }));
+}
+
+// Whatever stands there is from its time as the mirror. The client's wire-level statements are
+// prepared anew when they are next used.
+std::string SessionMachine::become_primary_sql() const {
+    std::string sql = "DEALLOCATE ALL; DISCARD TEMP; ";
+    const auto identity = identity_sql();
+    if (!identity.empty()) {
+        sql += "RESET SESSION AUTHORIZATION; SET ROLE NONE; ";
+    }
+    for (const auto setting : protected_settings) {
+        const auto own = settings_.find(std::string(setting));
+        sql += (own == settings_.end() ? "RESET " + std::string(setting)
+                                       : set_config_sql(own->first, own->second)) +
+               "; ";
+    }
+    for (const auto& [name, command] : identity) {
+        sql += command + "; ";
+    }
+    return sql;
 }
 
 }  // namespace banyan::router

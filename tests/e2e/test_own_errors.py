@@ -248,6 +248,10 @@ unit("57P01", "terminating connection: the migration switched over and this sess
      "tests/router/session/transition_test.cpp", "Transition.ASessionWithoutTheNewPrimaryEndsWith57P01")
 unit("57P01", "terminating connection: the migration switched over, and only Banyan's service role is logged in to the new primary",
      "tests/router/session/mirror_login_test.cpp", "ServiceRole.NeverBecomesTheClientsPrimary")
+unit("57P01", "terminating connection: the migration moves to the ", "tests/router/session/crossing_test.cpp",
+     "Crossing.AHoldThatEndsWhatBlocksEndsItWith57P01")
+unit("57P01", "terminating connection: this session could not be moved to the new primary: ", "tests/router/session/crossing_test.cpp",
+     "Crossing.ASessionThatCannotBeMovedIsEndedNotLeftHalfMoved")
 unit("57P01", "terminating connection: the new primary was lost during the switchover", "tests/router/session/transition_test.cpp",
      "Transition.ANewPrimaryLostInTheMiddleOfTheFlipIs57P01")
 unit("40000", "the function call was rolled back: what it changed could not be measured", "tests/router/session/two_phase_test.cpp",

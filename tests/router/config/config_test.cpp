@@ -99,6 +99,7 @@ TEST(Config, the_commented_keys_of_the_example_are_valid_and_show_the_defaults) 
     EXPECT_EQ(parsed->shadow.min_samples, none.shadow.min_samples);
     EXPECT_EQ(parsed->switchover.deadline, none.switchover.deadline);
     EXPECT_EQ(parsed->switchover.sequence_margin, none.switchover.sequence_margin);
+    EXPECT_EQ(parsed->switchover.blocking_sessions, none.switchover.blocking_sessions);
     EXPECT_EQ(parsed->limits.max_clients, none.limits.max_clients);
     EXPECT_EQ(parsed->limits.login_timeout, none.limits.login_timeout);
     EXPECT_EQ(parsed->limits.max_message_bytes, none.limits.max_message_bytes);
@@ -137,7 +138,7 @@ journal = {durability = "power"}
 mirror = {commit_timeout_ms = 14, lock_timeout_ms = 13, connect_timeout_ms = 15, failures_to_open = 16, probe_interval_ms = 17, logins = ["service_role"], allow_md5 = false, allow_cleartext = "never"}
 backfill = {workers = 18, chunk_time_ms = 19, max_chunk_rows = 20, max_rows_per_second = 21}
 shadow = {share = 0.25, recheck_attempts = 22, max_discrepancies = 23, log = "r", redact = false, min_samples = 24}
-switchover = {deadline_ms = 125, sequence_margin = 26}
+switchover = {deadline_ms = 125, sequence_margin = 26, blocking_sessions = "end"}
 admin = {host = "s", port = 27, port_file = "t", allowed_hosts = ["u"], tokens = [{name = "v", role = "admin", sha256 = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}
 limits = {max_clients = 28, login_timeout_ms = 29, max_message_bytes = 65537, max_clients_per_user = 31, max_unauthenticated = 32, idle_in_transaction_timeout_ms = 33, max_prepared_statements = 34, max_session_bytes = 1048577}
 tcp = {keepalives_idle_s = 31, keepalives_interval_s = 32, keepalives_count = 33, user_timeout_ms = 34}
@@ -222,9 +223,10 @@ log = {level = "debug", format = "json"}
         EXPECT_EQ(min_samples, 24U);
     }
     {
-        const auto& [deadline, sequence_margin] = switchover;
+        const auto& [deadline, sequence_margin, blocking_sessions] = switchover;
         EXPECT_EQ(deadline, milliseconds(125));
         EXPECT_EQ(sequence_margin, 26);
+        EXPECT_EQ(blocking_sessions, "end");
     }
     {
         const auto& [host, port, port_file, allowed_hosts, tokens] = admin;

@@ -4,6 +4,7 @@
 // it would there; it ignores messages up to Sync after an error, and swallows Sync during COPY.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <string>
@@ -54,7 +55,6 @@ class FakeServer {
         : name_(std::move(name)), process_id_(process_id), events_(events) {
         settings({});
         on("pg_stat_xact_user_tables", Reply({"relid", "count"}, {{"clock", "1"}}));
-        on("pg_listening_channels", Reply({"kind", "command"}));
         on("pg_prepared_statements WHERE name", Reply({"name", "statement", "sql", "types"}));
     }
 
@@ -62,9 +62,21 @@ class FakeServer {
     void on(std::string part, Reply reply) { rules_.emplace_back(std::move(part), std::move(reply)); }
     /// What the session has set, as pg_settings shows it.
     void settings(std::vector<Values> rows) {
-        rows.push_back({"role", "app", "none"});
-        rows.push_back({"schema", "public", ""});
-        on("FROM pg_catalog.pg_settings", Reply({"kind", "name", "setting"}, std::move(rows)));
+        settings_ = std::move(rows);
+        if (std::none_of(settings_.begin(), settings_.end(),
+                         [](const Values& row) { return row[0] == "role"; })) {
+            settings_.push_back({"role", "app", "none"});
+        }
+        settings_.push_back({"schema", "public", ""});
+        on("FROM pg_catalog.pg_settings", Reply({"kind", "name", "setting"}, settings_));
+        owns(owned_);
+    }
+    /// What the session owns besides: kind, name, value.
+    void owns(std::vector<Values> rows) {
+        owned_ = std::move(rows);
+        auto all = settings_;
+        all.insert(all.end(), owned_.begin(), owned_.end());
+        on("pg_listening_channels", Reply({"kind", "name", "setting"}, std::move(all)));
     }
     /// The next Sync that ends an implicit transaction, or the next COMMIT, fails so.
     std::string commit_error;
@@ -526,6 +538,8 @@ class FakeServer {
     Lines& events_;
     Lines log_;
     std::vector<std::pair<std::string, Reply>> rules_;
+    std::vector<Values> settings_;
+    std::vector<Values> owned_;
     std::map<std::string, std::string> statements_;
     std::map<std::string, Portal> portals_;
     std::string in_;

@@ -17,14 +17,14 @@ using Lines = std::vector<std::string>;
 
 inline std::string abbreviated(std::string sql) {
     const auto has = [&](std::string_view part) { return sql.find(part) != std::string::npos; };
+    if (has("pg_listening_channels")) {
+        return has("pg_locks") ? "<belongings and locks>" : "<belongings>";
+    }
     if (has("FROM pg_catalog.pg_settings")) {
         return "<settings>";
     }
     if (has("pg_stat_xact_user_tables")) {
         return "<changes>";
-    }
-    if (has("pg_listening_channels")) {
-        return "<belongings>";
     }
     if (has("FROM pg_catalog.pg_prepared_statements WHERE name")) {
         return "<prepared>";
