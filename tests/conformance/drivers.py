@@ -35,4 +35,6 @@ PYTHON = "/usr/bin/python3"
 DRIVERS = [
     Driver("psql", ["bash", "checks.sh"]),
     Driver("psycopg2", [PYTHON, "checks.py"]),
+    Driver("psycopg3", [PYTHON, "checks.py"]),
+    Driver("asyncpg", [PYTHON, "checks.py"]),
 ]
