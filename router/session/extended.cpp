@@ -1,6 +1,7 @@
 // The extended query protocol in the mirroring phases: what is sent in place of the client's Parse,
 // Bind, Describe and Execute, and how the answers are made to look untouched.
 
+#include <algorithm>
 #include <set>
 
 #include "router/session/session_machine.hpp"
@@ -37,6 +38,29 @@ void SessionMachine::decide(Prepared& prepared) {
     }
     prepared.decided_generation = decision_generation_;
 }
+
+namespace {
+
+// What PostgreSQL compares before it runs a prepared statement again: names, types, modifiers. The
+// numbers of types that are not built in differ between the two servers.
+std::string result_shape(std::string_view row_description) {
+    constexpr std::uint32_t first_own_type = 16384;
+    protocol::Reader reader(row_description.substr(protocol::header_size));
+    std::string shape;
+    for (std::size_t left = reader.int16(); left > 0 && reader.ok(); --left) {
+        shape.append(reader.string()).push_back('\0');
+        reader.bytes(6);
+        const auto type = reader.int32();
+        reader.int16();
+        const auto modifier = reader.int32();
+        reader.int16();
+        shape +=
+            std::to_string(std::min(type, first_own_type)) + " " + std::to_string(modifier) + " ";
+    }
+    return shape;
+}
+
+}  // namespace
 
 bool SessionMachine::client_returning(const Prepared& prepared) const {
     return prepared.decision.capture && prepared.decision.capture->client_returning;
@@ -147,6 +171,11 @@ ReplyHandler SessionMachine::column_stripper(const PreparedPtr& prepared, bool t
                 return;
             }
             prepared->client_columns = count - captured;
+            std::string shape = result_shape(*stripped);
+            prepared->result_changed = !prepared->result.empty() && prepared->result != shape;
+            if (prepared->result.empty()) {
+                prepared->result = std::move(shape);
+            }
             if (to_client) {
                 if (prepared->decision.capture->client_returning) {
                     to_client_.append(*stripped);
@@ -183,11 +212,14 @@ void SessionMachine::on_bind(std::string_view body, std::string_view whole) {
     decide(*prepared);
     ensure_form(name, prepared);
     const bool needs_columns = client_returning(*prepared) && !prepared->client_columns;
-    if (needs_columns && bind->result_formats.size() <= 1) {
+    const bool prepared_again = !prepared->result.empty();
+    if (needs_columns && (bind->result_formats.size() <= 1 || prepared_again)) {
         const std::string message(whole);
         wait_primary();
         then([this, message, prepared] {
-            if (!replies_.skipping()) {
+            if (!replies_.skipping() && prepared->result_changed) {
+                refuse_changed_result();
+            } else if (!replies_.skipping()) {
                 const auto again =
                     protocol::decode_bind(std::string_view(message).substr(protocol::header_size));
                 send_bind(*again, prepared, message);
@@ -196,7 +228,28 @@ void SessionMachine::on_bind(std::string_view body, std::string_view whole) {
         });
         return;
     }
+    if (client_returning(*prepared) && prepared->result_changed) {
+        refuse_changed_result();
+        return;
+    }
     send_bind(*bind, prepared, whole);
+}
+
+// What PostgreSQL says when DDL has changed the columns of a prepared statement (drivers know it by
+// the routine's name). The server is made to fail too: the transaction is over there as well.
+void SessionMachine::refuse_changed_result() {
+    std::string message;
+    protocol::encode_describe(message, 'S', "banyan has no such statement");
+    send_primary(message, Expect::describe_statement,
+                 on_reply([this](char type, std::string_view, std::string_view reply) {
+                     if (type == 'E') {
+                         protocol::encode_error(to_client_, "ERROR", "0A000",
+                                                "cached plan must not change result type", {},
+                                                "RevalidateCachedQuery");
+                     } else {
+                         to_client_.append(reply);
+                     }
+                 }));
 }
 
 void SessionMachine::send_bind(const protocol::Bind& bind, const PreparedPtr& prepared,

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <iterator>
 
+#include "router/session/custom_settings.hpp"
+
 namespace banyan::router {
 namespace {
 
@@ -192,6 +194,9 @@ void SessionMachine::pump() {
         }
         const auto whole = waiting.substr(0, size);
         const auto body = whole.substr(protocol::header_size);
+        if (header->type == 'Q' || header->type == 'P') {
+            note_custom_settings(body, custom_settings_);
+        }
         if (mirrors(phase_)) {
             const bool decides = header->type == 'P' || header->type == 'Q' ||
                                  header->type == 'B' || header->type == 'E';

@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -123,6 +124,8 @@ class SessionMachine {
         std::uint64_t form_generation = 0;
         std::optional<std::size_t> client_columns;  ///< of a captured statement with RETURNING
         std::optional<std::vector<std::uint32_t>> described_types;
+        std::string result;           ///< names and types of client_columns when first described
+        bool result_changed = false;  ///< they are others now: see refuse_changed_result
         std::string shadow_name;      ///< its name on the mirror; empty: not used there yet
     };
     using PreparedPtr = std::shared_ptr<Prepared>;
@@ -247,6 +250,7 @@ class SessionMachine {
     ReplyHandler column_stripper(const PreparedPtr& prepared, bool to_client);
     ReplyHandler row_stripper(std::shared_ptr<Capture> capture);
     bool client_returning(const Prepared& prepared) const;
+    void refuse_changed_result();
 
     // --- simple.cpp ---
     void on_query(std::string_view body, std::string_view whole);
@@ -388,6 +392,7 @@ class SessionMachine {
 
     // session state on the primary
     bool settings_stale_ = true;
+    std::set<std::string, std::less<>> custom_settings_;  ///< names seen, see custom_settings.hpp
     std::map<std::string, std::string> settings_;         ///< set by the session, on the primary
     std::map<std::string, std::string> mirror_settings_;  ///< as last applied to the mirror
     std::map<std::string, std::string> settings_before_mirror_;  ///< its transaction began

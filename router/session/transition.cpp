@@ -46,6 +46,21 @@ constexpr const char* belongings_sql =
     "SELECT 'listen', c FROM pg_catalog.pg_listening_channels() AS c "
     "UNION ALL SELECT 'prepare', statement FROM pg_catalog.pg_prepared_statements WHERE from_sql";
 
+// pg_settings does not show settings of the application's own (SET app.tenant = ...).
+std::string custom_settings_sql(const std::set<std::string, std::less<>>& names) {
+    std::string list;
+    for (const auto& name : names) {
+        list += (list.empty() ? "" : ", ") + quote_literal(name);
+    }
+    return list.empty()
+               ? ""
+               : " UNION ALL SELECT 'setting', n, pg_catalog.current_setting(n, true) FROM "
+                 "pg_catalog.unnest(ARRAY[" +
+                     list +
+                     "]) AS n "
+                     "WHERE pg_catalog.current_setting(n, true) IS NOT NULL";
+}
+
 std::string set_config(const std::string& name, const std::string& value) {
     return "SELECT pg_catalog.set_config(" + quote_literal(name) + ", " + quote_literal(value) +
            ", false)";
@@ -134,7 +149,8 @@ void SessionMachine::begin_adoption() {
 
 void SessionMachine::sync_settings() {
     const std::string settings_sql =
-        std::string(service_role_possible() ? all_settings : own_settings) + settings_tail;
+        std::string(service_role_possible() ? all_settings : own_settings) + settings_tail +
+        custom_settings_sql(custom_settings_);
     internal_query(settings_sql, false, [this](bool ok, const std::vector<Row>& rows) {
         settings_stale_ = false;
         if (ok) {
@@ -226,28 +242,31 @@ void SessionMachine::import_prepared() {
 }
 
 // Back to a plain relay: a rewritten statement would show the client columns it never asked for.
+// Each has a Sync of its own: one that cannot be prepared any more, its table being gone, must not
+// keep the others from it. Nobody asked for these answers, so no error is the client's.
 void SessionMachine::restore_plain_statements() {
+    const auto unseen = [this] {
+        return on_reply([](char, std::string_view, std::string_view) {});
+    };
     bool sent = false;
     for (auto& [name, prepared] : statements_) {
-        if (prepared->form == Prepared::Form::captured) {
-            std::string message;
-            protocol::encode_close(message, 'S', name);
-            send_primary(message, Expect::close, absorb());
-            message.clear();
-            protocol::encode_parse(message, name, prepared->sql, prepared->types);
-            send_primary(message, Expect::parse, absorb());
-            sent = true;
-        } else if (prepared->form == Prepared::Form::none) {
-            std::string message;
-            protocol::encode_parse(message, name, prepared->sql, prepared->types);
-            send_primary(message, Expect::parse, absorb());
-            sent = true;
+        if (prepared->form == Prepared::Form::plain) {
+            continue;
         }
+        std::string message;
+        if (prepared->form == Prepared::Form::captured) {
+            protocol::encode_close(message, 'S', name);
+            send_primary(message, Expect::close, unseen());
+            message.clear();
+        }
+        protocol::encode_parse(message, name, prepared->sql, prepared->types);
+        send_primary(message, Expect::parse, unseen());
+        message.clear();
+        protocol::encode_sync(message);
+        send_primary(message, Expect::sync, unseen());
+        sent = true;
     }
     if (sent) {
-        std::string message;
-        protocol::encode_sync(message);
-        send_primary(message, Expect::sync, absorb());
         wait_primary();
     }
     then([this] {

@@ -31,13 +31,13 @@ insert into item (id, name) select g, 'row ' || g from generate_series(10, 19) g
 -- update
 update item set price = price * 2, doc = '{"k": "v"}' where id in (1, 2, 99);
 -- update returning
-update item set name = name || '!' where id between 10 and 12 returning id, name;
+update item set name = name || '!' where id = 10 returning id, name;
 -- update from
-update item set name = v.name from (values (13, 'from'), (14, 'values')) v(id, name) where item.id = v.id returning v.id, item.name;
+update item set name = v.name from (values (13, 'from'), (99, 'nobody')) v(id, name) where item.id = v.id returning v.id, item.name;
 -- change a key
 update item set id = id + 100 where id = 15 returning id;
 -- delete returning
-delete from item where id in (18, 19) returning id;
+delete from item where id in (19, 99) returning id;
 -- delete using
 delete from item using (values (17)) v(id) where item.id = v.id;
 -- duplicate key
@@ -69,7 +69,7 @@ insert into uniq values (2, 'c1', 5) on conflict (code) do update set n = 0 wher
 -- composite key
 insert into pair values (1, 'x', 7), (1, 'y', 8), (2, 'x', null);
 -- change a composite key
-update pair set b = b || '2', a = a + 10 where a = 1 returning a, b, v;
+update pair set b = b || '2', a = a + 10 where a = 1 and b = 'x' returning a, b, v;
 -- parents
 insert into parent values (1, 'p1'), (2, 'p2');
 -- children

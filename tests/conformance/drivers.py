@@ -37,4 +37,13 @@ DRIVERS = [
     Driver("psycopg2", [PYTHON, "checks.py"]),
     Driver("psycopg3", [PYTHON, "checks.py"]),
     Driver("asyncpg", [PYTHON, "checks.py"]),
+    Driver("libpq", ["{build}/checks"], [["bash", "-c", "g++ -std=c++20 -O1 -Wall -o {build}/checks checks.cpp $(pkg-config --cflags --libs libpq)"]]),
+    Driver("libpqxx", ["{build}/checks"], [["bash", "-c", "g++ -std=c++17 -O1 -Wno-deprecated-declarations -o {build}/checks checks.cxx $(pkg-config --cflags --libs libpqxx)"]]),
+    Driver("pgjdbc", ["java", "-XX:TieredStopAtLevel=1", "-cp", "/usr/share/java/postgresql.jar:{build}", "Checks"],
+           [["javac", "-cp", "/usr/share/java/postgresql.jar", "-d", "{build}", "Checks.java"]]),
+    Driver("rubypg", ["ruby", "checks.rb"]),
+    Driver("dbdpg", ["perl", "checks.pl"]),
+    Driver("pgdump", ["bash", "checks.sh"]),
+    Driver("pgbench", ["bash", "checks.sh"]),
+    Driver("sysbench", ["bash", "checks.sh"]),
 ]

@@ -279,7 +279,7 @@ def main():
     for stage in range(3):
         if stage:
             out.pause()
-            check("carried setting", lambda: run(connection, "show datestyle"))
+            check("carried setting", lambda: run(connection, "select current_setting('datestyle'), current_setting('my.carried')"))
             for n in range(3):
                 check(f"carried statement {n}", lambda n=n: run(connection, "select name, price from item where id = %s", (10,), prepare=True))
                 check(f"carried write {n}", lambda n=n: run(connection, "update item set price = %s where id = %s returning name", (n, 10), prepare=True))
@@ -292,6 +292,7 @@ def main():
         rest(connection, other)
         asyncio.run(asynchronous())
         run(connection, "set datestyle = 'SQL, DMY'")
+        run(connection, "set my.carried = 'kept'")
         run(connection, "listen psycopg3_b")
         run(connection, "select name, price from item where id = %s", (10,), prepare=True)
         run(connection, "update item set price = %s where id = %s returning name", (5, 10), prepare=True)
