@@ -124,6 +124,20 @@ void SessionMachine::ensure_form(const std::string& name, const PreparedPtr& pre
         return;
     }
     std::string message;
+    if (prepared->form == Prepared::Form::plain && captured && client_returning(*prepared)) {
+        // Has DDL changed its columns? The server says so itself, as long as it stands there.
+        protocol::encode_describe(message, 'S', name);
+        send_primary(message, Expect::describe_statement,
+                     on_reply([this, prepared](char type, std::string_view, std::string_view reply) {
+                         if (type == 'E') {
+                             prepared->form = Prepared::Form::plain;
+                             to_client_.append(reply);
+                         } else if (type == 'T' && prepared->result.empty()) {
+                             prepared->result = result_shape(reply);
+                         }
+                     }));
+        message.clear();
+    }
     if (prepared->form != Prepared::Form::none || name.empty()) {
         protocol::encode_close(message, 'S', name);
         send_primary(message, Expect::close, absorb());

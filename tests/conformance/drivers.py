@@ -14,11 +14,12 @@ class Driver:
     name: str
     command: list
     prepare: list = dataclasses.field(default_factory=list)
+    folder: str = ""  # if it is not the name's
     seconds: float = 90.0
 
     @property
     def directory(self):
-        return HERE / self.name
+        return HERE / (self.folder or self.name)
 
     def sql(self, name):
         """The text of the driver's own schema.sql or data.sql, if it has one."""
@@ -32,11 +33,19 @@ class Driver:
 
 PYTHON = "/usr/bin/python3"
 
+
+def node(name, script):
+    return Driver(name, ["node", "{build}/" + script], [["bash", "prepare.sh", "{build}"]], "node")
+
+
 DRIVERS = [
     Driver("psql", ["bash", "checks.sh"]),
     Driver("psycopg2", [PYTHON, "checks.py"]),
     Driver("psycopg3", [PYTHON, "checks.py"]),
     Driver("asyncpg", [PYTHON, "checks.py"]),
+    node("node_pg", "pg.mjs"),
+    node("postgresjs", "postgresjs.mjs"),
+    node("knex", "knex.mjs"),
     Driver("libpq", ["{build}/checks"], [["bash", "-c", "g++ -std=c++20 -O1 -Wall -o {build}/checks checks.cpp $(pkg-config --cflags --libs libpq)"]]),
     Driver("libpqxx", ["{build}/checks"], [["bash", "-c", "g++ -std=c++17 -O1 -Wno-deprecated-declarations -o {build}/checks checks.cxx $(pkg-config --cflags --libs libpqxx)"]]),
     Driver("pgjdbc", ["java", "-XX:TieredStopAtLevel=1", "-cp", "/usr/share/java/postgresql.jar:{build}", "Checks"],
