@@ -38,6 +38,10 @@ def node(name, script):
     return Driver(name, ["node", "{build}/" + script], [["bash", "prepare.sh", "{build}"]], "node")
 
 
+def golang(name, argument):
+    return Driver(name, ["{build}/" + name, argument], [["env", "GO111MODULE=off", "GOPATH=/usr/share/gocode", "GOFLAGS=", "go", "build", "-o", "{build}/" + name, "main.go"]], "golang")
+
+
 DRIVERS = [
     Driver("psql", ["bash", "checks.sh"]),
     Driver("psycopg2", [PYTHON, "checks.py"]),
@@ -52,6 +56,10 @@ DRIVERS = [
            [["javac", "-cp", "/usr/share/java/postgresql.jar", "-d", "{build}", "Checks.java"]]),
     Driver("rubypg", ["ruby", "checks.rb"]),
     Driver("dbdpg", ["perl", "checks.pl"]),
+    golang("pq", "pq"),
+    golang("pgx", "pgx"),
+    Driver("sqlalchemy", [PYTHON, "checks.py"]),
+    Driver("alembic", ["bash", "checks.sh"]),
     Driver("pgdump", ["bash", "checks.sh"]),
     Driver("pgbench", ["bash", "checks.sh"]),
     Driver("sysbench", ["bash", "checks.sh"]),
