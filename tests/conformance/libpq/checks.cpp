@@ -68,12 +68,16 @@ std::string told(PGresult* result) {
     return text.str();
 }
 
-void check(const std::string& name, PGresult* result) {
-    out(name, told(result));
+void show_notices(const std::string& name) {
     if (!notices.empty()) {
         out(name + " notices", notices);
         notices.clear();
     }
+}
+
+void check(const std::string& name, PGresult* result) {
+    out(name, told(result));
+    show_notices(name);
 }
 
 PGresult* run(PGconn* connection, const std::string& sql, const std::vector<const char*>& values = {}, int format = 0) {
@@ -108,8 +112,9 @@ void common(PGconn* connection) {
 void all_results(PGconn* connection, const std::string& name) {
     int number = 0;
     while (PGresult* result = PQgetResult(connection)) {
-        check(name + " " + std::to_string(number++), result);
+        out(name + " " + std::to_string(number++), told(result));
     }
+    show_notices(name);  // with which result libpq hands them over depends on how the bytes came
 }
 
 void simple(PGconn* connection) {
