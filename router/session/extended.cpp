@@ -164,6 +164,11 @@ ReplyHandler SessionMachine::absorb() {
     });
 }
 
+// Replies to what Banyan does for itself: none of it is the client's, errors neither.
+ReplyHandler SessionMachine::unseen() {
+    return on_reply([](char, std::string_view, std::string_view) {});
+}
+
 ReplyHandler SessionMachine::column_stripper(const PreparedPtr& prepared, bool to_client) {
     return on_reply([this, prepared, to_client](char type, std::string_view body,
                                                 std::string_view reply) {

@@ -247,6 +247,7 @@ class SessionMachine {
                             const std::string& bind_body);
     ReplyHandler before_rows(const std::shared_ptr<Capture>& capture, std::size_t i);
     ReplyHandler absorb();
+    ReplyHandler unseen();
     ReplyHandler column_stripper(const PreparedPtr& prepared, bool to_client);
     ReplyHandler row_stripper(std::shared_ptr<Capture> capture);
     bool client_returning(const Prepared& prepared) const;
@@ -256,6 +257,7 @@ class SessionMachine {
     void on_query(std::string_view body, std::string_view whole);
     void forward_query(const Decision& decision, const std::shared_ptr<const ParsedQuery>& parsed,
                        std::string_view whole);
+    void restore_to_deallocate(const std::string& name);
     Decision decide_statement(const ParsedQuery& query, const Statement& statement);
     void start_script(std::shared_ptr<const ParsedQuery> parsed);
     bool script_next(const std::shared_ptr<Script>& script);

@@ -76,7 +76,8 @@ void SessionMachine::on_query(std::string_view body, std::string_view whole) {
     bool plain = true;
     bool copies = false;
     for (const auto& statement : parsed->statements) {
-        plain = plain && is_plain(decide_statement(*parsed, statement).route);
+        plain = plain && is_plain(decide_statement(*parsed, statement).route) &&
+                statement.kind != StatementKind::deallocate;
         copies = copies || (statement.kind == StatementKind::copy_from && statement.from_stdin);
     }
     if (plain) {
@@ -98,6 +99,23 @@ void SessionMachine::on_query(std::string_view body, std::string_view whole) {
     }
 }
 
+// A statement carried over a flip stands on the new primary only once it is used there; DEALLOCATE
+// would not find it.
+void SessionMachine::restore_to_deallocate(const std::string& name) {
+    const auto found = statements_.find(name);
+    if (name.empty() || unsynced_ || found == statements_.end() ||
+        found->second->form != Prepared::Form::none) {
+        return;
+    }
+    std::string message;
+    protocol::encode_parse(message, name, found->second->sql, found->second->types);
+    send_primary(message, Expect::parse, unseen());
+    message.clear();
+    protocol::encode_sync(message);
+    send_primary(message, Expect::sync, unseen());
+    found->second->form = Prepared::Form::plain;
+}
+
 // One statement that needs no rewriting.
 void SessionMachine::forward_query(const Decision& decision,
                                    const std::shared_ptr<const ParsedQuery>& parsed,
@@ -114,7 +132,9 @@ void SessionMachine::forward_query(const Decision& decision,
                 }
             }
             note_unshadowed(decision);
-            if (!statement.temporary) {
+            if (statement.kind == StatementKind::deallocate) {
+                restore_to_deallocate(statement.name);
+            } else if (!statement.temporary) {
                 send_primary(whole, Expect::query);
                 return;
             }

@@ -191,8 +191,11 @@ void SessionMachine::prepare_uncaptured(const Decision& decision) {
 }
 
 ReplyHandler SessionMachine::temporary_watch(const Prepared& prepared) {
-    if (!prepared.parsed || prepared.parsed->statements.size() != 1 ||
-        !prepared.parsed->statements.front().temporary) {
+    if (!prepared.parsed || prepared.parsed->statements.size() != 1) {
+        return nullptr;
+    }
+    const Statement& statement = prepared.parsed->statements.front();
+    if (!statement.temporary && statement.kind != StatementKind::deallocate) {
         return nullptr;
     }
     return statement_watch(prepared.decision, prepared.parsed, 0);

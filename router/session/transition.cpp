@@ -245,9 +245,6 @@ void SessionMachine::import_prepared() {
 // Each has a Sync of its own: one that cannot be prepared any more, its table being gone, must not
 // keep the others from it. Nobody asked for these answers, so no error is the client's.
 void SessionMachine::restore_plain_statements() {
-    const auto unseen = [this] {
-        return on_reply([](char, std::string_view, std::string_view) {});
-    };
     bool sent = false;
     for (auto& [name, prepared] : statements_) {
         if (prepared->form == Prepared::Form::plain) {

@@ -284,3 +284,26 @@ def test_settings_of_the_applications_own_follow_a_session_to_the_new_primary(mi
             ("seven", "it's me", "3")]
         banyan.admin.transition("DUAL_READ", "back")
         assert client.value("select current_setting('app.user')") == "it's me"
+
+
+def test_what_sql_deallocates_is_gone_and_does_not_come_back(migration):
+    banyan = migration(SCHEMA, "insert into t select generate_series(1, 9)")
+    banyan.lead_to("DUAL_READ")
+    with banyan.wire() as client:
+        for name in ("one", "two", "three", "four", "five"):
+            client.send(parse("update t set v = $2 where id = $1 returning id", name=name), bind([1, name], name=name), execute(), SYNC)
+            client.reply().ok()
+        client.query("deallocate one").ok()
+        client.extended("deallocate prepare two").ok()
+        client.query("select 1; deallocate three; select 2").ok()
+        banyan.lead_to("SWITCHOVER")
+        client.query("deallocate four").ok()
+        assert client.query("deallocate four").errors[0]["C"] == "26000"
+        banyan.lead_to("COMPLETE")
+        for name in ("one", "two", "three", "four"):
+            client.send(bind([1, "x"], name=name), execute(), SYNC)
+            assert client.reply().errors[0]["C"] == "26000", name
+            client.send(parse("select 1", name=name), SYNC)
+            client.reply().ok()
+        client.send(bind([1, "x"], name="five"), execute(), SYNC)
+        assert client.reply().ok().texts() == [("1",)]

@@ -12,7 +12,7 @@ archive() {
 restored() {
     psql -XAtq -c 'drop schema if exists back cascade; create schema back' &&
         pg_dump --schema="$PGUSER" --format=custom --file="$BUILD/back" &&
-        pg_restore --file=- --no-owner "$BUILD/back" | sed -E "s/CREATE SCHEMA $PGUSER;//; s/\\b$PGUSER\\./back./g" | psql -XAtq -v ON_ERROR_STOP=1
+        pg_restore --file=- --no-owner "$BUILD/back" | sed -E "s/CREATE SCHEMA $PGUSER;//; s/\\b$PGUSER\\./back./g" | psql -XAtq -v ON_ERROR_STOP=1 -o /dev/null
 }
 contents() {
     psql -XAtq -c "select (select count(*) from back.item), (select md5(string_agg(i::text, ';' order by id)) from back.item i), (select md5(string_agg(k::text, ';' order by id)) from back.kinds k)"
