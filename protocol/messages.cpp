@@ -280,12 +280,16 @@ std::string_view error_field(const std::vector<ErrorField>& fields, char code) {
 }
 
 void encode_error(std::string& out, std::string_view severity, std::string_view sqlstate,
-                  std::string_view message, std::string_view hint) {
+                  std::string_view message, std::string_view hint,
+                  std::string_view routine) {
     Message error(out, 'E');
     error.byte('S').string(severity).byte('V').string(severity).byte('C').string(sqlstate);
     error.byte('M').string(message);
     if (!hint.empty()) {
         error.byte('H').string(hint);
+    }
+    if (!routine.empty()) {
+        error.byte('R').string(routine);
     }
     error.byte('\0');
 }

@@ -122,7 +122,8 @@ std::vector<ErrorField> decode_error(std::string_view body);
 std::string_view error_field(const std::vector<ErrorField>& fields, char code);
 /// ErrorResponse of Banyan's own: severity, SQLSTATE, message, optional hint.
 void encode_error(std::string& out, std::string_view severity, std::string_view sqlstate,
-                  std::string_view message, std::string_view hint = {});
+                  std::string_view message, std::string_view hint = {},
+                  std::string_view routine = {});
 /// The same ErrorResponse with its position field moved by `characters`.
 void encode_error_shifted(std::string& out, char type, std::string_view body,
                           std::size_t characters);

@@ -106,6 +106,20 @@ void SessionMachine::ensure_form(const std::string& name, const PreparedPtr& pre
         return;
     }
     std::string message;
+    if (prepared->form == Prepared::Form::plain && captured && client_returning(*prepared)) {
+        // Has DDL changed its columns? The server says so itself, as long as it stands there.
+        protocol::encode_describe(message, 'S', name);
+        send_primary(message, Expect::describe_statement,
+                     on_reply([this, prepared](char type, std::string_view, std::string_view reply) {
+                         if (type == 'E') {
+                             prepared->form = Prepared::Form::plain;
+                             to_client_.append(reply);
+                         } else if (type == 'T' && prepared->result.empty()) {
+                             prepared->result = result_shape(reply);
+                         }
+                     }));
+        message.clear();
+    }
     if (prepared->form != Prepared::Form::none || name.empty()) {
         protocol::encode_close(message, 'S', name);
         send_primary(message, Expect::close, absorb());
@@ -132,6 +146,11 @@ ReplyHandler SessionMachine::absorb() {
     });
 }
 
+// Replies to what Banyan does for itself: none of it is the client's, errors neither.
+ReplyHandler SessionMachine::unseen() {
+    return on_reply([](char, std::string_view, std::string_view) {});
+}
+
 ReplyHandler SessionMachine::column_stripper(const PreparedPtr& prepared, bool to_client) {
     return on_reply([this, prepared, to_client](char type, std::string_view body,
                                                 std::string_view reply) {
@@ -153,6 +172,11 @@ ReplyHandler SessionMachine::column_stripper(const PreparedPtr& prepared, bool t
                 return;
             }
             prepared->client_columns = count - captured;
+            std::string shape = result_shape(*stripped);
+            prepared->result_changed = !prepared->result.empty() && prepared->result != shape;
+            if (prepared->result.empty()) {
+                prepared->result = std::move(shape);
+            }
             if (to_client) {
                 if (prepared->decision.capture->client_returning) {
                     to_client_.append(*stripped);
@@ -195,17 +219,24 @@ void SessionMachine::on_bind(std::string_view body, std::string_view whole) {
     }
     ensure_form(name, prepared);
     const bool needs_columns = client_returning(*prepared) && !prepared->client_columns;
-    if (needs_columns && bind->result_formats.size() <= 1) {
+    const bool prepared_again = !prepared->result.empty();
+    if (needs_columns && (bind->result_formats.size() <= 1 || prepared_again)) {
         const std::string message(whole);
         wait_primary();
         then([this, message, prepared] {
-            if (!replies_.skipping()) {
+            if (!replies_.skipping() && prepared->result_changed) {
+                refuse_changed_result();
+            } else if (!replies_.skipping()) {
                 const auto again =
                     protocol::decode_bind(std::string_view(message).substr(protocol::header_size));
                 send_bind(*again, prepared, message);
             }
             return true;
         });
+        return;
+    }
+    if (client_returning(*prepared) && prepared->result_changed) {
+        refuse_changed_result();
         return;
     }
     send_bind(*bind, prepared, whole);

@@ -136,6 +136,8 @@ class SessionMachine {
         std::uint64_t form_generation = 0;
         std::optional<std::size_t> client_columns;  ///< of a captured statement with RETURNING
         std::optional<std::vector<std::uint32_t>> described_types;
+        std::string result;           ///< names and types of client_columns when first described
+        bool result_changed = false;  ///< they are others now: see refuse_changed_result
         std::string shadow_name;      ///< its name on the mirror; empty: not used there yet
     };
     using PreparedPtr = std::shared_ptr<Prepared>;
@@ -293,9 +295,14 @@ class SessionMachine {
                             const std::string& bind_body);
     ReplyHandler before_rows(const std::shared_ptr<Capture>& capture, std::size_t i);
     ReplyHandler absorb();
+    ReplyHandler unseen();
     ReplyHandler column_stripper(const PreparedPtr& prepared, bool to_client);
     ReplyHandler row_stripper(std::shared_ptr<Capture> capture);
     bool client_returning(const Prepared& prepared) const;
+
+    // --- changed_result.cpp ---
+    static std::string result_shape(std::string_view row_description);
+    void refuse_changed_result();
 
     // --- simple.cpp ---
     void on_query(std::string_view body, std::string_view whole);

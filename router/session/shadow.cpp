@@ -64,9 +64,12 @@ std::shared_ptr<SessionMachine::ShadowRead> SessionMachine::start_shadow(
     pending.settings.assign(settings_.begin(), settings_.end());
     pending.ordered = statement.order_by;
     pending.phase = phase_;
+    const auto catalog = port_.catalog();
     for (const auto& table : statement.tables) {
         pending.tables.push_back(table.schema.empty() ? table.name
                                                       : table.schema + "." + table.name);
+        const auto found = catalog ? catalog->find(table, search_path_) : Catalog::Found{};
+        pending.table_ids.push_back(found.table ? found.table->id : 0);
     }
     port_.counters().add(Counter::shadow_sent);
     return shadow;

@@ -95,7 +95,8 @@ void SessionMachine::on_query(std::string_view body, std::string_view whole) {
     bool plain = true;
     bool copies = false;
     for (const auto& statement : parsed->statements) {
-        plain = plain && is_plain(decide_statement(*parsed, statement).route);
+        plain = plain && is_plain(decide_statement(*parsed, statement).route) &&
+                statement.kind != StatementKind::deallocate;
         copies = copies || (statement.kind == StatementKind::copy_from && statement.from_stdin);
     }
     note_ran(false);

@@ -153,28 +153,28 @@ void SessionMachine::import_prepared() {
 }
 
 // Back to a plain relay: a rewritten statement would show the client columns it never asked for.
+// Each has a Sync of its own: one that cannot be prepared any more, its table being gone, must not
+// keep the others from it. Nobody asked for these answers, so no error is the client's.
 void SessionMachine::restore_plain_statements() {
     bool sent = false;
     for (auto& [name, prepared] : statements_) {
-        if (prepared->form == Prepared::Form::captured) {
-            std::string message;
-            protocol::encode_close(message, 'S', name);
-            send_primary(message, Expect::close, absorb());
-            message.clear();
-            protocol::encode_parse(message, name, prepared->sql, prepared->types);
-            send_primary(message, Expect::parse, absorb());
-            sent = true;
-        } else if (prepared->form == Prepared::Form::none) {
-            std::string message;
-            protocol::encode_parse(message, name, prepared->sql, prepared->types);
-            send_primary(message, Expect::parse, absorb());
-            sent = true;
+        if (prepared->form == Prepared::Form::plain) {
+            continue;
         }
+        std::string message;
+        if (prepared->form == Prepared::Form::captured) {
+            protocol::encode_close(message, 'S', name);
+            send_primary(message, Expect::close, unseen());
+            message.clear();
+        }
+        protocol::encode_parse(message, name, prepared->sql, prepared->types);
+        send_primary(message, Expect::parse, unseen());
+        message.clear();
+        protocol::encode_sync(message);
+        send_primary(message, Expect::sync, unseen());
+        sent = true;
     }
     if (sent) {
-        std::string message;
-        protocol::encode_sync(message);
-        send_primary(message, Expect::sync, absorb());
         wait_primary();
     }
     then([this] {

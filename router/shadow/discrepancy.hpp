@@ -21,6 +21,7 @@ struct PendingDiscrepancy {
     std::string user;                 ///< role in force
     std::vector<std::pair<std::string, std::string>> settings;  ///< of the session, to run alike
     std::vector<std::string> tables;  ///< "schema.table" as named, for display
+    std::vector<TableId> table_ids;   ///< 0: not a mirrored table, such as a view
     std::string kind;                 ///< "rows", "order", "row_count", "error"
     bool ordered = false;             ///< the query has ORDER BY
     Phase phase = Phase::dual_read;

@@ -96,7 +96,8 @@ class Recheck::Impl {
             queue_.pop_front();
             busy_ = true;
             lock.unlock();
-            std::string why = "the primary's answer did not stand still";
+            std::string why =
+                "the primary's answer did not stand still, or its tables are being repaired";
             const RecheckVerdict verdict = examine(pending, why);
             lock.lock();
             switch (verdict) {
@@ -150,7 +151,7 @@ class Recheck::Impl {
         if (!before) {
             return before.error();
         }
-        if (!context_.ledger.wait_in_flight(in_flight_timeout)) {
+        if (!context_.ledger.wait_in_flight(in_flight_timeout) || known_to_differ(pending)) {
             return RecheckVerdict::unstable;
         }
         auto mirror = replay(*mirror_, pending, read_timeout);
@@ -162,13 +163,28 @@ class Recheck::Impl {
             return after.error();
         }
         const RecheckVerdict verdict = judge(*before, *mirror, *after, pending.ordered);
-        if (verdict == RecheckVerdict::confirmed && context_.phase() != phase) {
+        if (verdict == RecheckVerdict::confirmed &&
+            (context_.phase() != phase || known_to_differ(pending))) {
             return RecheckVerdict::unstable;
         }
         if (verdict == RecheckVerdict::confirmed) {
             store(pending, *after, *mirror);
         }
         return verdict;
+    }
+
+    /// A table that it reads is suspect or has dirty keys: the ledger knows of that, and holds the
+    /// gate shut until it is repaired.
+    bool known_to_differ(const PendingDiscrepancy& pending) const {
+        const Ledger& ledger = context_.ledger;
+        return std::any_of(
+            pending.table_ids.begin(), pending.table_ids.end(), [&ledger](TableId table) {
+                if (table == 0) {
+                    const LedgerStats stats = ledger.stats();
+                    return stats.suspect_tables > 0 || stats.dirty > 0;
+                }
+                return ledger.suspect(table).has_value() || ledger.dirty_count(table) > 0;
+            });
     }
 
     Result<void> connect(Phase phase) {

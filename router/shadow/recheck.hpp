@@ -1,6 +1,6 @@
 // The second look at a shadow read that differed: run again on primary, mirror, primary, behind
-// the commits in flight. Only what persists is confirmed and stored; the rest is counted as raced
-// or inconclusive. One thread with two connections of its own; a bounded queue before it.
+// the commits in flight. Only what persists is confirmed and stored, and only if none of its tables
+// is suspect or has dirty keys; the rest is counted as raced or inconclusive. One thread with two connections of its own; a bounded queue before it.
 #pragma once
 
 #include <cstdint>

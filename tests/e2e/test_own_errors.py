@@ -191,6 +191,17 @@ def query_in_copy(make):
 unit("08P01", "the database server sent ", "tests/router/session/session_relay_test.cpp", "SessionRelay.AReplyThatNothingExplainsEndsTheSession")
 
 
+@provokes("0A000", "cached plan must not change result type")
+def changed_columns(make):
+    banyan = mirroring(make)
+    with banyan.wire() as client:
+        client.send(parse("insert into t values ($1, 'x') returning *", name="s"), bind([1], name="s"), execute(), SYNC)
+        client.reply().ok()
+        banyan.sql("alter table t add column more int")
+        client.send(bind([2], name="s"), execute(), SYNC)
+        return client.reply().errors[0]
+
+
 # --- limits ---
 
 @provokes("25P03", "terminating connection due to idle-in-transaction timeout")

@@ -6,7 +6,7 @@ import pytest
 import kit
 from banyan_admin import FINISHED, listed
 from kit import AdminError, wait_until
-from wire import SYNC, bind, describe, execute, parse
+from wire import SYNC, bind, close, describe, execute, parse, query
 
 SCHEMA = "create table t (id int primary key, v text, at timestamptz default now())"
 ORDER = ["INITIAL", "DUAL_WRITE", "DUAL_READ", "SWITCHOVER", "COMPLETE"]
@@ -223,3 +223,87 @@ def test_a_transaction_older_than_mirroring_that_writes_after_a_mirrored_one_los
     banyan.admin.wait_no_dirty()
     # Not by a verification, which would find it too: by itself.
     assert banyan.target.sql("select v from t", banyan.database) == [("not mirrored",)]
+
+
+def test_statements_are_the_clients_own_again_when_mirroring_ends(migration):
+    """Also if one of them can no longer be prepared: its table is gone. Nobody sees an error of it, or columns never asked for."""
+    banyan = migration(SCHEMA + "; create table gone (id int primary key)", "insert into t select generate_series(1, 9)")
+    banyan.lead_to("DUAL_WRITE")
+    with banyan.wire() as client:
+        for number in range(3):
+            client.send(parse("update t set v = $2 where id = $1 returning id", name=f"a{number}"),
+                        parse("insert into gone values ($1)", name=f"b{number}"), SYNC)
+            client.reply().ok()
+        client.query("drop table gone").ok()
+        banyan.admin.transition("INITIAL", "back")
+        assert client.value("show application_name") == ""
+        for number in range(3):
+            client.send(bind([number + 1, "plain"], name=f"a{number}"), describe(), execute(), SYNC)
+            reply = client.reply().ok()
+            assert reply.texts() == [(str(number + 1),)] and [name for name, _, _ in reply.columns] == ["id"]
+
+
+@pytest.mark.short
+@pytest.mark.parametrize("prepared_in", ["INITIAL", "DUAL_WRITE"])
+def test_ddl_that_changes_a_statements_columns_is_an_error_as_in_postgresql(migration, prepared_in):
+    banyan = migration(SCHEMA)
+    banyan.lead_to(prepared_in)
+    with banyan.wire() as client:
+        client.send(parse("insert into t (id) values ($1) returning *", name="all"), describe("S", "all"),
+                    parse("insert into t (id) values ($1) returning id", name="one"), SYNC)
+        client.reply().ok()
+        banyan.lead_to("DUAL_WRITE")
+        if prepared_in == "DUAL_WRITE":
+            client.send(bind([1], name="all", results=(0, 0, 0)), execute(), bind([2], name="one"), execute(), SYNC)
+            assert len(client.reply().ok().rows) == 2
+        client.query("alter table t add column w int default 1").ok()
+        for formats in ((), (0, 0, 0)):
+            client.send(query("begin"), parse("insert into t (id) values (50)"), bind(), execute(), bind([3], name="all", results=formats), execute(), SYNC)
+            client.reply().ok()
+            reply = client.reply()
+            assert [(error["C"], error["R"], error["M"]) for error in reply.errors] == [
+                ("0A000", "RevalidateCachedQuery", "cached plan must not change result type")], reply.errors
+            assert reply.status == "E" and not reply.rows
+            client.query("rollback").ok()
+        client.send(bind([4], name="one"), execute(), SYNC)
+        assert client.reply().ok().texts() == [("4",)]
+        client.send(close("S", "all"), parse("insert into t (id) values ($1) returning *", name="all"), bind([5], name="all"), execute(), SYNC)
+        assert len(client.reply().ok().texts()[0]) == 4
+    banyan.settle_and_compare()
+
+
+def test_settings_of_the_applications_own_follow_a_session_to_the_new_primary(migration):
+    banyan = migration(SCHEMA, "insert into t select generate_series(1, 9)")
+    with banyan.wire() as client:
+        client.query("set app.tenant = 'seven'; select 1").ok()
+        banyan.lead_to("DUAL_READ")
+        client.query("select set_config('app.user', 'it''s me', false)").ok()
+        client.extended("set session app.third to 3").ok()
+        banyan.lead_to("SWITCHOVER")
+        assert client.query("select current_setting('app.tenant'), current_setting('app.user'), current_setting('app.third')").ok().texts() == [
+            ("seven", "it's me", "3")]
+        banyan.admin.transition("DUAL_READ", "back")
+        assert client.value("select current_setting('app.user')") == "it's me"
+
+
+def test_what_sql_deallocates_is_gone_and_does_not_come_back(migration):
+    banyan = migration(SCHEMA, "insert into t select generate_series(1, 9)")
+    banyan.lead_to("DUAL_READ")
+    with banyan.wire() as client:
+        for name in ("one", "two", "three", "four", "five"):
+            client.send(parse("update t set v = $2 where id = $1 returning id", name=name), bind([1, name], name=name), execute(), SYNC)
+            client.reply().ok()
+        client.query("deallocate one").ok()
+        client.extended("deallocate prepare two").ok()
+        client.query("select 1; deallocate three; select 2").ok()
+        banyan.lead_to("SWITCHOVER")
+        client.query("deallocate four").ok()
+        assert client.query("deallocate four").errors[0]["C"] == "26000"
+        banyan.lead_to("COMPLETE")
+        for name in ("one", "two", "three", "four"):
+            client.send(bind([1, "x"], name=name), execute(), SYNC)
+            assert client.reply().errors[0]["C"] == "26000", name
+            client.send(parse("select 1", name=name), SYNC)
+            client.reply().ok()
+        client.send(bind([1, "x"], name="five"), execute(), SYNC)
+        assert client.reply().ok().texts() == [("1",)]

@@ -146,3 +146,20 @@ def test_a_frozen_mirror_delays_no_read(own_target, migration):
             assert client.value("select count(*) from t") == "200"
         assert time.monotonic() - began < 3
         own_target.thaw()
+
+
+@pytest.mark.short
+def test_reads_of_a_table_that_waits_for_repair_are_not_confirmed(dual_read):
+    """What is not mirrored by row makes its table suspect; until that is repaired, a difference says nothing new."""
+    with dual_read.wire() as client:
+        client.query("create view v as select id, v from t").ok()
+        for number in range(30):
+            client.query(f"do $$ begin insert into t values ({1000 + number}, 'by a block'); end $$").ok()
+            client.query("select count(*), max(id) from t").ok()
+            client.extended("select v from t where id = $1", [1000 + number]).ok()
+            client.query("select count(*) from v").ok()
+    found = settled(dual_read)
+    assert found["confirmed"] == 0 and found["groups"] == [], found
+    shadow = dual_read.admin.get("/shadow")
+    assert shadow["raced"] + shadow["inconclusive"] + shadow["matched"] > 0, shadow
+    dual_read.settle_and_compare()
