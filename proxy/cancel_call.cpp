@@ -15,8 +15,7 @@ constexpr std::chrono::milliseconds cancel_timeout{2000};
 }  // namespace
 
 CancelCall::CancelCall(Context& context, EventLoop& loop, router::Side side)
-    : loop_(loop),
-      connector_(std::make_shared<Connector>(context, loop, side)),
+    : connector_(std::make_shared<Connector>(context, loop, side)),
       channel_(loop.io()),
       deadline_(loop.io()) {}
 
@@ -24,22 +23,21 @@ void CancelCall::start(std::uint32_t process_id, std::uint32_t secret_key,
                        std::function<void()> done) {
     done_ = std::move(done);
     deadline_.expires_after(cancel_timeout);
-    deadline_.async_wait([self = shared_from_this()](const boost::system::error_code&) {
-        self->end();
-    });
-    connector_->start([self = shared_from_this(), process_id,
-                       secret_key](Result<Channel> connected) {
-        if (!connected) {
-            self->end();
-            return;
-        }
-        self->channel_ = std::move(*connected);
-        std::string request;
-        protocol::encode_cancel_request(request, process_id, secret_key);
-        std::size_t sent = 0;
-        self->channel_.write(request.data(), request.size(), sent);
-        self->wait();
-    });
+    deadline_.async_wait(
+        [self = shared_from_this()](const boost::system::error_code&) { self->end(); });
+    connector_->start(
+        [self = shared_from_this(), process_id, secret_key](Result<Channel> connected) {
+            if (!connected) {
+                self->end();
+                return;
+            }
+            self->channel_ = std::move(*connected);
+            std::string request;
+            protocol::encode_cancel_request(request, process_id, secret_key);
+            std::size_t sent = 0;
+            self->channel_.write(request.data(), request.size(), sent);
+            self->wait();
+        });
 }
 
 void CancelCall::wait() {

@@ -23,7 +23,6 @@ class CancelCall : public std::enable_shared_from_this<CancelCall> {
     void wait();
     void end();
 
-    EventLoop& loop_;
     std::shared_ptr<Connector> connector_;
     Channel channel_;
     boost::asio::steady_timer deadline_;

@@ -50,7 +50,10 @@ void SessionMachine::end_session() {
         commit_txn_.reset();
         commit_sent_ = false;
     }
-    cancel_mirror();
+    // A read that only the mirror still works on may be compared yet, until the deadline below.
+    if (!replies_.empty() || mirror_.outstanding() != mirror_.outstanding_shadows()) {
+        cancel_mirror();
+    }
     if (mirror_.in_transaction()) {
         mirror_.rollback(mirror_out());
     }

@@ -156,5 +156,19 @@ TEST(Shadow, OnlyTheShareAskedForIsRun) {
     EXPECT_THAT(scene.target.log(), Contains("Query SELECT id FROM item"));
 }
 
+TEST(Shadow, AClientThatLeavesAfterItsAnswerLeavesTheComparisonToItsEnd) {
+    Shadow scene;
+    scene.target.hangs = true;
+    scene.send(query("SELECT id FROM item"));
+    scene.events.clear();
+    scene.send(raw('X'));
+    scene.close_client();
+    EXPECT_THAT(scene.events, Not(Contains(::testing::StartsWith("cancel target"))));
+    EXPECT_FALSE(scene.port.over);
+    scene.resume(Side::target);
+    EXPECT_EQ(scene.count(Counter::shadow_matched), 1U);
+    EXPECT_TRUE(scene.port.over);
+}
+
 }  // namespace
 }  // namespace banyan::test
