@@ -15,13 +15,6 @@ using namespace std::literals;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
-std::string request(std::uint32_t code) {
-    std::string out;
-    protocol::put_int32(out, 8);
-    protocol::put_int32(out, code);
-    return out;
-}
-
 protocol::Login own_login(const std::string& nonce) {
     protocol::Credentials credentials;
     credentials.user = "app";

@@ -33,6 +33,14 @@ inline std::string outcome_text(CommitOutcome outcome) {
                                                     : "rolled_back";
 }
 
+/// An SSLRequest, a GSSENCRequest: a startup packet that is a code alone.
+inline std::string request(std::uint32_t code) {
+    std::string out;
+    protocol::put_int32(out, 8);
+    protocol::put_int32(out, code);
+    return out;
+}
+
 /// A SessionPort that records every call and answers none by itself.
 class ScriptedPort final : public router::SessionPort {
    public:

@@ -10,13 +10,6 @@ using namespace std::literals;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
-std::string request(std::uint32_t code) {
-    std::string out;
-    protocol::put_int32(out, 8);
-    protocol::put_int32(out, code);
-    return out;
-}
-
 TEST(SessionLogin, IsRelayedAndTheKeyIsBanyansOwn) {
     Scene scene(Phase::initial);
     scene.source.wants_password = true;
