@@ -337,8 +337,6 @@ class SessionMachine {
     void after_statement(const Decision& decision, const std::string& sql,
                          const ParsedQuery& parsed, std::size_t index, std::string_view tag);
     void savepoint_ended(const Statement& statement, bool released);
-    void take_baseline(const std::string& reason);
-    void measure_changes();
     void commit_barrier(std::function<void()> send);
     void wait_mirror_applied();
     void journal_then(std::function<void()> send);
@@ -350,6 +348,11 @@ class SessionMachine {
     void on_committed_on_mirror(std::uint64_t txn, bool committed);
     void wait_for_catalog();
 
+    // --- measure.cpp ---
+    void take_baseline(const std::string& reason);
+    void measure_changes();
+
+    // --- own_query.cpp ---
     using Row = std::vector<std::optional<std::string>>;
     using RowsHandler = std::function<void(bool ok, const std::vector<Row>& rows)>;
     /// Leaves steps that run `sql` on the primary, unseen by the client, and call `handler`.

@@ -3,7 +3,6 @@
 // COMMIT on the mirror, the journal entry cleared.
 
 #include <algorithm>
-#include <charconv>
 
 #include "router/session/session_machine.hpp"
 
@@ -12,20 +11,6 @@ namespace {
 
 // Rows per mirror group: bounds what a failed group has to skip, and keeps answers coming.
 constexpr std::uint64_t rows_per_group = 512;
-
-constexpr const char* changed_tables_sql =
-    "SELECT relid::pg_catalog.text, (n_tup_ins + n_tup_upd + n_tup_del)::pg_catalog.text "
-    "FROM pg_catalog.pg_stat_xact_user_tables WHERE n_tup_ins + n_tup_upd + n_tup_del > 0 "
-    "UNION ALL SELECT 'clock', pg_catalog.date_part('epoch', "
-    "pg_catalog.transaction_timestamp())::pg_catalog.text";
-
-std::int64_t to_number(const std::optional<std::string>& text) {
-    std::int64_t number = 0;
-    if (text) {
-        std::from_chars(text->data(), text->data() + text->size(), number);
-    }
-    return number;
-}
 
 }  // namespace
 
@@ -287,58 +272,6 @@ void SessionMachine::savepoint_ended(const Statement& statement, bool released) 
     }
 }
 
-// --- what RETURNING cannot see ---
-
-void SessionMachine::take_baseline(const std::string& reason) {
-    if (txn_.measured) {
-        return;
-    }
-    txn_.measured = true;
-    txn_.measure_reason = reason.empty() ? "opaque" : reason;
-    internal_query(changed_tables_sql, true, [this](bool ok, const std::vector<Row>& rows) {
-        txn_.measured = ok;  // if it failed, so does the statement it was for
-        for (const auto& row : rows) {
-            if (row.size() == 2 && row[0] == "clock") {
-                txn_.baseline_clock = row[1].value_or("");
-            } else if (row.size() == 2) {
-                txn_.baseline[static_cast<Oid>(to_number(row[0]))] = to_number(row[1]);
-            }
-        }
-    });
-}
-
-void SessionMachine::measure_changes() {
-    internal_query(changed_tables_sql, true, [this](bool ok, const std::vector<Row>& rows) {
-        const auto catalog = port_.catalog();
-        if (!ok) {
-            txn_.suspects.push_back({0, txn_.measure_reason});
-            return;
-        }
-        std::map<TableId, std::int64_t> changed;
-        for (const auto& row : rows) {
-            if (row.size() == 2 && row[0] == "clock") {
-                if (row[1].value_or("") != txn_.baseline_clock) {
-                    // A procedure committed on its way: what it changed before is not shown.
-                    txn_.suspects.push_back({0, txn_.measure_reason});
-                }
-                continue;
-            }
-            const auto relation = static_cast<Oid>(to_number(row[0]));
-            const auto table =
-                catalog ? catalog->table_by_oid(catalog->root_of(relation)) : nullptr;
-            if (table) {
-                changed[table->id] += to_number(row[1]) - txn_.baseline[relation];
-            }
-        }
-        for (const auto& [table, count] : changed) {
-            if (count > txn_.captured_rows[table]) {
-                txn_.suspects.push_back({table, txn_.measure_reason});
-                port_.counters().add_reason("suspect", txn_.measure_reason);
-            }
-        }
-    });
-}
-
 // --- the end of a transaction ---
 
 // Steps: wait until everything is known and durable, then `send` the commit.
@@ -513,77 +446,6 @@ void SessionMachine::wait_for_catalog() {
             return false;
         }
         port_.clear_deadline(Deadline::catalog);
-        return true;
-    });
-}
-
-// --- queries of our own, between the client's ---
-
-void SessionMachine::internal_query(std::string sql, bool keep_open, RowsHandler handler) {
-    wait_primary();
-    then([this, sql = std::move(sql), keep_open, handler = std::move(handler)] {
-        if (replies_.skipping() || status_ == 'E') {
-            handler(false, {});
-            return true;
-        }
-        // Sync would end the client's implicit transaction.
-        const bool sync = in_block_ ? !unsynced_ : !unsynced_ && !keep_open;
-        auto rows = std::make_shared<std::vector<Row>>();
-        auto ok = std::make_shared<bool>(false);
-        const auto unseen = [this, sync, ok] {
-            return on_reply([this, sync, ok](char type, std::string_view, std::string_view reply) {
-                if (type == 'E' && !sync) {
-                    to_client_.append(reply);  // the transaction has failed; the client must know
-                }
-            });
-        };
-        std::string message;
-        if (query_left_) {
-            query_left_ = false;
-            protocol::encode_close(message, 'S', "banyan_query");
-            send_primary(message, Expect::close, unseen());
-            message.clear();
-        }
-        protocol::encode_parse(message, "banyan_query", sql);
-        send_primary(message, Expect::parse, unseen());
-        protocol::Bind bind;
-        bind.portal = bind.statement = "banyan_query";
-        message.clear();
-        protocol::encode_bind(message, bind);
-        send_primary(message, Expect::bind, unseen());
-        message.clear();
-        protocol::encode_execute(message, "banyan_query");
-        send_primary(message, Expect::execute,
-                     on_reply([this, sync, ok, rows](char type, std::string_view body,
-                                                     std::string_view reply) {
-                         if (type == 'D') {
-                             std::vector<std::optional<std::string_view>> columns;
-                             protocol::decode_data_row(body, columns);
-                             rows->emplace_back(columns.begin(), columns.end());
-                         } else if (type == 'C') {
-                             *ok = true;
-                         } else if (type == 'E') {
-                             query_left_ = true;  // the Close behind it is skipped
-                             if (!sync) {
-                                 to_client_.append(reply);
-                             }
-                         }
-                     }));
-        for (const char kind : {'P', 'S'}) {
-            message.clear();
-            protocol::encode_close(message, kind, "banyan_query");
-            send_primary(message, Expect::close, unseen());
-        }
-        if (sync) {
-            message.clear();
-            protocol::encode_sync(message);
-            send_primary(message, Expect::sync, unseen());
-        }
-        wait_primary();
-        then([ok, rows, handler] {
-            handler(*ok, std::move(*rows));
-            return true;
-        });
         return true;
     });
 }
