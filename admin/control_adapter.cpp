@@ -23,6 +23,13 @@ class Adapter final : public ControlApi {
     }
     Array tables() override { return control_.tables(); }
     std::optional<Object> table(const std::string& name) override { return control_.table(name); }
+    Object capture() override { return control_.capture(); }
+    Answer<Object> install_capture(const Actor& actor) override {
+        return control_.install_capture(actor);
+    }
+    Answer<Object> remove_capture(const Actor& actor) override {
+        return control_.remove_capture(actor);
+    }
     Object backfill() override { return control_.backfill(); }
     Answer<Object> backfill_action(const std::string& action, const Actor& actor) override {
         return control_.backfill_action(action, actor);

@@ -34,6 +34,9 @@ class ControlApi {
     virtual Array tables() = 0;
     virtual std::optional<Object> table(const std::string& name) = 0;
 
+    virtual Object capture() = 0;
+    virtual Answer<Object> install_capture(const Actor& actor) = 0;
+    virtual Answer<Object> remove_capture(const Actor& actor) = 0;
     virtual Object backfill() = 0;
     virtual Answer<Object> backfill_action(const std::string& action, const Actor& actor) = 0;
 

@@ -217,6 +217,26 @@ Response table(Context& context) {
     return found(context.control.table(name), "table", name);
 }
 
+Response capture(Context& context) {
+    return json_response(context.control.capture());
+}
+
+Response install_capture(Context& context) {
+    Body body(context.request);
+    if (auto refused = body.finish()) {
+        return std::move(*refused);
+    }
+    return answer(context.control.install_capture(context.actor()));
+}
+
+Response remove_capture(Context& context) {
+    Body body(context.request);
+    if (auto refused = body.finish()) {
+        return std::move(*refused);
+    }
+    return answer(context.control.remove_capture(context.actor()));
+}
+
 Response backfill(Context& context) {
     return json_response(context.control.backfill());
 }

@@ -20,6 +20,9 @@ Response cancel_transition(Context&);
 
 Response tables(Context&);
 Response table(Context&);
+Response capture(Context&);
+Response install_capture(Context&);
+Response remove_capture(Context&);
 Response backfill(Context&);
 Response backfill_action(Context&);
 Response verifications(Context&);

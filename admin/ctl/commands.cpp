@@ -17,14 +17,14 @@ const std::vector<Column> transition_columns = {{"ID", "id"},
                                                 {"REASON", "reason", 40},
                                                 {"ERROR", "error", 40}};
 const std::vector<Column> table_columns = {{"TABLE", "name"},
-                                           {"CAPTURED", "captured"},
+                                           {"MIRRORING", "mirroring"},
                                            {"KEY", "key", 30},
                                            {"DIRTY", "dirty"},
                                            {"BACKFILL", "backfill.state"},
                                            {"ROWS", "backfill.rows_copied"},
                                            {"VERIFIED", "verification.state"},
-                                           {"SUSPECT", "suspect.reason", 30},
-                                           {"REASON", "reason", 40}};
+                                           {"REASON", "mirroring_reason", 40},
+                                           {"SINCE", "suspect.since_unix_ms"}};
 const std::vector<Column> backfill_columns = {{"TABLE", "name"},
                                               {"STATE", "state"},
                                               {"ROWS", "rows_copied"},
@@ -32,6 +32,8 @@ const std::vector<Column> backfill_columns = {{"TABLE", "name"},
                                               {"ROWS/S", "rows_per_second"},
                                               {"WAITS FOR", "waiting_for", 40},
                                               {"ERROR", "error", 40}};
+const std::vector<Column> capture_columns = {
+    {"TABLE", "name"}, {"INSTALLED", "installed"}, {"REASON", "reason", 60}};
 const std::vector<Column> verification_columns = {
     {"TABLE", "name"},      {"STATE", "state"},    {"ROWS", "rows_compared"},
     {"MISSING", "missing"}, {"EXTRA", "extra"},    {"DIFFERENT", "different"},
@@ -190,6 +192,37 @@ int Commands::backfill(const std::string& action) {
             console_.out << "\n";
             print_table(console_.out, rows->get_array(), backfill_columns, console_.style);
         }
+    }
+    return code;
+}
+
+int Commands::capture(const std::string& action) {
+    int code = exit_ok;
+    const auto reply = call(action == "install"  ? "PUT"
+                            : action == "remove" ? "DELETE"
+                                                 : "GET",
+                            api + "capture", code);
+    if (!reply || print_json(reply->body)) {
+        return code;
+    }
+    console_.out << "deep capture is " << (text_at(reply->body, "enabled") == "true" ? "on" : "off")
+                 << "\n";
+    for (const char* side : {"source", "target"}) {
+        const std::string at(side);
+        const auto* rows = find(reply->body, at + ".tables");
+        if (rows == nullptr || !rows->is_array()) {
+            continue;
+        }
+        const auto& list = rows->get_array();
+        const auto installed = std::count_if(list.begin(), list.end(), [](const auto& row) {
+            return text_at(row, "installed") == "true";
+        });
+        console_.out << "\n" << side << ": " << installed << " of " << list.size() << " tables";
+        if (const std::string error = text_at(reply->body, at + ".error"); error != "-") {
+            console_.out << ", " << error;
+        }
+        console_.out << "\n";
+        print_table(console_.out, list, capture_columns, console_.style);
     }
     return code;
 }

@@ -63,6 +63,8 @@ class Commands {
     /// Empty: the one running.
     int cancel(const std::string& id);
     /// Empty: show it.
+    /// action: "install", "remove"; anything else lists.
+    int capture(const std::string& action);
     int backfill(const std::string& action);
     int verify(const VerifyOptions& options);
     int tables(const std::string& name);

@@ -37,6 +37,7 @@ struct Arguments {
     banyan::ctl::ChangeOptions change;
     double deadline_seconds = 0;
     std::string id;
+    std::string capture_action;
     std::string backfill_action;
     banyan::ctl::VerifyOptions verify;
     std::string table;
@@ -94,6 +95,9 @@ void describe(CLI::App& app, Arguments& args) {
     app.add_subcommand("transitions", "phase changes, newest first");
     app.add_subcommand("cancel", "cancel a transition")
         ->add_option("id", args.id, "default: the one running");
+    app.add_subcommand("capture", "deep capture: list where it is, install it, remove it")
+        ->add_option("action", args.capture_action)
+        ->check(CLI::IsMember({"list", "install", "remove"}));
     app.add_subcommand("backfill", "show the backfill, or start, pause, resume it")
         ->add_option("action", args.backfill_action)
         ->check(CLI::IsMember({"start", "pause", "resume"}));
@@ -134,6 +138,7 @@ int run(const CLI::App& app, Arguments& args, Commands& commands) {
     }
     if (name == "transitions") return commands.transitions();
     if (name == "cancel") return commands.cancel(args.id);
+    if (name == "capture") return commands.capture(args.capture_action);
     if (name == "backfill") return commands.backfill(args.backfill_action);
     if (name == "verify") return commands.verify(args.verify);
     if (name == "tables") return commands.tables(args.table);

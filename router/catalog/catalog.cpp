@@ -52,11 +52,16 @@ std::string Table::sql_name() const {
     return quote_identifier(schema) + "." + quote_identifier(name);
 }
 
+std::string Table::only_name() const {
+    return (partitioned ? "" : "ONLY ") + sql_name();
+}
+
 bool Table::is_key(std::size_t column) const {
     return std::find(key.begin(), key.end(), column) != key.end();
 }
 
 void Catalog::add_table(std::shared_ptr<const Table> table) {
+    deep_ = deep_ || table->deep;
     by_name_[name_key(table->schema, table->name)] =
         Entry{table, table->partitioned ? 'p' : 'r', 0};
     by_oid_[table->oid] = table;
@@ -216,7 +221,7 @@ std::string delete_sql(const Table& table) {
         condition += (i == 0 ? "" : " AND ") + quote_identifier(table.columns[table.key[i]].name) +
                      " = $" + std::to_string(i + 1);
     }
-    return "DELETE FROM " + table.sql_name() + " WHERE " + condition;
+    return "DELETE FROM " + table.only_name() + " WHERE " + condition;
 }
 
 std::vector<std::size_t> image_columns(const Table& table) {

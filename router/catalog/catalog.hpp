@@ -29,6 +29,8 @@ struct Column {
     /// Row images carry this column in binary. True for built-in types whose binary form holds no
     /// OIDs; false for enums, composites and the like, which travel as text.
     bool binary = false;
+    /// record_send() gives what a row image carries: the binary form, or an enum's label.
+    bool in_record = false;
     /// The text form depends on session settings and the binary form on OIDs (composites, arrays
     /// of user types): a row image cannot carry it; the row's key is made dirty instead.
     bool fragile = false;
@@ -56,13 +58,20 @@ struct Table {
     bool user_triggers = false;  ///< any enabled, non-internal trigger
     bool row_security = false;
     bool partitioned = false;
-    /// Why writes cannot be captured row by row ("no_key", "rules", "inheritance", "fragile_key",
-    /// "not_on_mirror", ...); empty if they can.
+    /// Why rows cannot be mirrored one by one ("no_key", "fragile_key", "not_on_mirror", ...); empty
+    /// if they can.
     std::string not_captured_because;
+    /// Why RETURNING does not tell what a statement does to the table ("rules", "inheritance"):
+    /// its writes are opaque, though its rows are mirrored like others.
+    std::string opaque_because;
+    /// Deep capture's triggers are on it, and its rows can be read from their records.
+    bool deep = false;
 
     std::string display_name() const { return schema + "." + name; }
     /// schema and name quoted as SQL identifiers.
     std::string sql_name() const;
+    /// The same behind ONLY, unless partitioned: without the rows of tables that inherit from it.
+    std::string only_name() const;
     bool captured() const { return not_captured_because.empty(); }
     bool is_key(std::size_t column) const;
 };
@@ -80,6 +89,11 @@ class Catalog {
    public:
     std::uint64_t version = 0;
     Side side = Side::source;
+    /// Some table has a deferrable trigger of a user's: it may fire as late as at COMMIT.
+    bool deferrable_triggers = false;
+    std::vector<std::string> excluded;  ///< "schema.table" names left out by configuration
+    /// Some procedure may COMMIT or ROLLBACK in its body.
+    bool committing_procedures = false;
 
     /// Adds a table (a mirrored one, or one kept only for its reason).
     void add_table(std::shared_ptr<const Table> table);
@@ -104,6 +118,8 @@ class Catalog {
     std::shared_ptr<const Table> table_by_id(TableId id) const;
     const std::vector<std::shared_ptr<const Table>>& tables() const { return tables_; }
     bool is_volatile(std::string_view function) const;
+    /// Deep capture is in use: at least one table has it.
+    bool deep() const { return deep_; }
     bool may_select(const std::string& role, Oid oid) const;
     /// The root's OID for a leaf partition, otherwise `oid` itself.
     Oid root_of(Oid oid) const;
@@ -119,6 +135,7 @@ class Catalog {
     std::unordered_map<Oid, std::shared_ptr<const Table>> by_oid_;
     std::unordered_map<TableId, std::shared_ptr<const Table>> by_id_;
     std::unordered_map<Oid, Oid> root_of_leaf_;
+    bool deep_ = false;
     std::unordered_set<std::string> volatile_functions_;
     std::unordered_map<std::string, std::unordered_set<Oid>> selectable_;
 };

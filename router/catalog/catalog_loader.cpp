@@ -134,13 +134,11 @@ struct LeafTraits {
     bool user_triggers = false;
     bool row_security = false;
     bool foreign = false;
+    bool other_order = false;
 };
 
-std::string structural_reason(const RawRelation& relation, const RawCatalog& raw,
-                              const LeafTraits& leaves) {
-    if (leaves.foreign) {
-        return "foreign_table";
-    }
+std::string opaque_reason(const RawRelation& relation, const RawCatalog& raw,
+                          const LeafTraits& leaves) {
     if (relation.rules || leaves.rules) {
         return "rules";
     }
@@ -162,7 +160,8 @@ class Assembler {
     Assembler(const RawCatalog& primary, const RawCatalog& mirror, Side primary_side, StateDb& db,
               const CatalogOptions& options)
         : primary_(primary), mirror_(mirror), primary_side_(primary_side), db_(db),
-          excluded_(options.exclude.begin(), options.exclude.end()) {}
+          excluded_(options.exclude.begin(), options.exclude.end()),
+          deep_capture_(options.deep_capture) {}
 
     void add_cascades(const std::vector<RawCascade>& cascades) {
         for (const RawCascade& raw : cascades) {
@@ -180,11 +179,15 @@ class Assembler {
                 leaves.user_triggers = leaves.user_triggers || relation.user_triggers;
                 leaves.row_security = leaves.row_security || relation.row_security;
                 leaves.foreign = leaves.foreign || relation.kind == 'f';
+                leaves.other_order = leaves.other_order || relation.other_order;
             }
         }
         for (const RawRelation& relation : primary_.relations) {
+            catalog.deferrable_triggers =
+                catalog.deferrable_triggers || relation.deferrable_triggers;
             const bool table = relation.kind == 'r' || relation.kind == 'p';
             if (excluded(relation)) {
+                catalog.excluded.push_back(relation.schema + "." + relation.name);
                 catalog.add_other_relation(relation.schema, relation.name, 'x');
             } else if (table && !relation.is_partition) {
                 catalog.add_table(assemble(relation));
@@ -231,7 +234,8 @@ class Assembler {
         if (twin != nullptr && (twin->is_partition || (twin->kind != 'r' && twin->kind != 'p'))) {
             twin = nullptr;
         }
-        std::string reason = structural_reason(relation, primary_, leaves);
+        table->opaque_because = opaque_reason(relation, primary_, leaves);
+        const std::string reason = leaves.foreign ? "foreign_table" : "";
         if (twin == nullptr) {
             add_columns(*table, relation, nullptr);
             table->not_captured_because = !reason.empty()          ? reason
@@ -254,6 +258,8 @@ class Assembler {
             }
         }
         table->not_captured_because = reason.empty() ? choice.reason : reason;
+        table->deep = deep_capture_ && relation.capture_triggers && !leaves.other_order &&
+                      table->captured() && table->columns.size() == relation.columns.size();
         return table;
     }
 
@@ -267,6 +273,7 @@ class Assembler {
             const TypeForm form = primary_.form(column.type);
             column.binary = form.binary;
             column.fragile = form.fragile;
+            column.in_record = form.in_record;
             table.columns.push_back(std::move(column));
         }
     }
@@ -276,6 +283,7 @@ class Assembler {
     Side primary_side_;
     StateDb& db_;
     std::unordered_set<std::string> excluded_;
+    bool deep_capture_;
     std::unordered_map<Oid, LeafTraits> leaves_;
     std::unordered_map<Oid, std::vector<Cascade>> cascades_;
 };
@@ -284,6 +292,7 @@ struct PrimaryRead {
     RawCatalog raw;
     std::vector<RawCascade> cascades;
     std::vector<std::string> volatile_functions;
+    bool committing_procedures = false;
     std::vector<std::pair<std::string, Oid>> select_privileges;
 };
 
@@ -305,8 +314,12 @@ Result<PrimaryRead> read_primary(Connection& connection, const CatalogOptions& o
         if (!privileges) {
             return std::move(privileges).error();
         }
+        auto committing = read_committing_procedures(connection);
+        if (!committing) {
+            return std::move(committing).error();
+        }
         return PrimaryRead{std::move(*raw), std::move(*cascades), std::move(*functions),
-                           std::move(*privileges)};
+                           *committing, std::move(*privileges)};
     });
 }
 
@@ -332,6 +345,7 @@ Result<std::shared_ptr<const Catalog>> load_catalog(Connection& primary, Connect
     Assembler assembler(read->raw, *mirrored, primary_side, db, options);
     assembler.add_cascades(read->cascades);
     assembler.fill(*catalog);
+    catalog->committing_procedures = read->committing_procedures;
     for (const std::string& name : read->volatile_functions) {
         catalog->add_volatile_function(name);
     }

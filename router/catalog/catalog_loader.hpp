@@ -15,6 +15,7 @@ struct CatalogOptions {
     std::vector<std::string> exclude;  ///< "schema.table" names left out
     std::vector<std::string> roles;    ///< roles whose SELECT privileges are looked up; empty: all
                                        ///< roles that can log in
+    bool deep_capture = false;         ///< use its triggers where they are
 };
 
 /// Reads `primary`'s catalogue; a table missing on `mirror`, or without the same columns and an

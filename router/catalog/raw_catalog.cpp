@@ -34,7 +34,18 @@ Result<void> read_relations(Connection& connection, RawCatalog& raw) {
         " EXISTS (SELECT FROM pg_catalog.pg_rewrite w"
         "          WHERE w.ev_class = c.oid AND w.ev_enabled <> 'D') AND c.relkind IN ('r', 'p'),"
         " EXISTS (SELECT FROM pg_catalog.pg_trigger g"
-        "          WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D')"
+        "          WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D'"
+        "          AND g.tgname NOT IN ('!banyan_capture', '!banyan_truncate')),"
+        " EXISTS (SELECT FROM pg_catalog.pg_trigger g"
+        "          WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgdeferrable),"
+        " (SELECT pg_catalog.count(*) = 2 FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid"
+        "    AND g.tgname IN ('!banyan_capture', '!banyan_truncate') AND g.tgenabled IN ('O', 'A')),"
+        " c.relispartition AND"
+        " (SELECT pg_catalog.array_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a"
+        "   WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) IS DISTINCT FROM"
+        " (SELECT pg_catalog.array_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a"
+        "   WHERE a.attrelid = pg_catalog.pg_partition_root(c.oid) AND a.attnum > 0"
+        "   AND NOT a.attisdropped)"
         " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
         " WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND" +
         std::string(user_schemas) + " ORDER BY n.nspname, c.relname");
@@ -50,6 +61,9 @@ Result<void> read_relations(Connection& connection, RawCatalog& raw) {
         relation.row_security = rows->truth(row, 5);
         relation.rules = rows->truth(row, 6);
         relation.user_triggers = rows->truth(row, 7);
+        relation.deferrable_triggers = rows->truth(row, 8);
+        relation.capture_triggers = rows->truth(row, 9);
+        relation.other_order = rows->truth(row, 10);
         raw.by_oid.emplace(relation.oid, raw.relations.size());
         raw.by_name.emplace(name_key(relation.schema, relation.name), raw.relations.size());
         raw.relations.push_back(std::move(relation));
@@ -229,7 +243,7 @@ bool RawCatalog::settings_change_text(Oid oid) const {
 TypeForm RawCatalog::form(Oid oid) const {
     const auto found = types.find(oid);
     if (found == types.end()) {
-        return {.binary = false, .fragile = true, .key = false};
+        return {.fragile = true};
     }
     const RawType& type = found->second;
     const bool built_in = oid < first_unpinned_oid;
@@ -237,7 +251,7 @@ TypeForm RawCatalog::form(Oid oid) const {
         return form(type.base);  // a domain's send function is its base type's
     }
     if (type.kind == 'e') {
-        return {.binary = false, .fragile = false, .key = true};  // the binary form is the label
+        return {.in_record = true, .key = true};  // the binary form is the label
     }
     if (type.element != 0) {
         // array_send writes the element type's OID.
@@ -245,22 +259,32 @@ TypeForm RawCatalog::form(Oid oid) const {
         const bool binary = built_in && element.binary;
         return {.binary = binary,
                 .fragile = element.fragile || (!binary && settings_change_text(type.element)),
+                .in_record = binary,
                 .key = binary};
     }
     if (type.kind == 'r') {
         // range_send writes the bounds only, without OIDs: as good as its subtype.
         const TypeForm bounds = form(type.subtype);
-        return {.binary = bounds.binary, .fragile = bounds.fragile, .key = bounds.key && built_in};
+        return {.binary = bounds.binary,
+                .fragile = bounds.fragile,
+                .in_record = bounds.binary,
+                .key = bounds.key && built_in};
     }
     if (type.kind == 'm') {
-        return {.binary = built_in, .fragile = !built_in, .key = built_in};
+        return {.binary = built_in,
+                .fragile = !built_in,
+                .in_record = built_in,
+                .key = built_in};
     }
     if (type.kind == 'b') {
         // regclass and its kin are OIDs in binary, and names that depend on search_path in text.
         const bool reg = built_in && type.name.starts_with("reg");
-        return {.binary = built_in && !reg, .fragile = reg, .key = built_in && !reg};
+        return {.binary = built_in && !reg,
+                .fragile = reg,
+                .in_record = built_in && !reg,
+                .key = built_in && !reg};
     }
-    return {.binary = false, .fragile = true, .key = false};  // composites and pseudo-types
+    return {.fragile = true};  // composites and pseudo-types
 }
 
 Result<RawCatalog> read_raw_catalog(Connection& connection) {
@@ -314,6 +338,17 @@ Result<std::vector<std::string>> read_volatile_functions(Connection& connection)
         names.push_back(rows->text(row, 0));
     }
     return names;
+}
+
+Result<bool> read_committing_procedures(Connection& connection) {
+    auto rows = connection.exec(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_proc p"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
+        " JOIN pg_catalog.pg_language l ON l.oid = p.prolang"
+        " WHERE p.prokind = 'p' AND n.nspname NOT IN ('pg_catalog', 'information_schema')"
+        " AND (l.lanname IN ('c', 'internal') OR p.prosrc ~* '(commit|rollback)'))");
+    BANYAN_TRY(rows);
+    return rows->truth(0, 0);
 }
 
 Result<std::vector<std::pair<std::string, Oid>>> read_select_privileges(

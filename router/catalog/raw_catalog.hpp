@@ -28,6 +28,7 @@ struct RawType {
 struct TypeForm {
     bool binary = false;
     bool fragile = false;
+    bool in_record = false;  ///< see Column
     bool key = false;  ///< usable in a RowKey: its binary form means the same on both sides
 };
 
@@ -57,7 +58,11 @@ struct RawRelation {
     bool is_partition = false;
     bool row_security = false;
     bool rules = false;
-    bool user_triggers = false;
+    bool user_triggers = false;        ///< Banyan's own left out
+    bool deferrable_triggers = false;  ///< of users, constraint triggers
+    bool capture_triggers = false;     ///< deep capture's two
+    /// Of a partition: its columns come in another order than its root's.
+    bool other_order = false;
     std::vector<RawColumn> columns;  ///< of tables that are no partitions
     std::vector<RawKey> keys;        ///< likewise
 };
@@ -84,6 +89,9 @@ Result<RawCatalog> read_raw_catalog(Connection& connection);
 Result<std::vector<RawCascade>> read_cascades(Connection& connection);
 /// Lower-case names of volatile functions outside the system schemas.
 Result<std::vector<std::string>> read_volatile_functions(Connection& connection);
+/// True if a procedure outside the system schemas may end transactions, as far as its text tells
+/// (one without text may).
+Result<bool> read_committing_procedures(Connection& connection);
 /// (role, table) pairs for which the role may SELECT the whole table. `roles` empty: all that can
 /// log in.
 Result<std::vector<std::pair<std::string, Oid>>> read_select_privileges(

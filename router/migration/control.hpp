@@ -77,6 +77,12 @@ class Control {
     /// action: "start", "pause", "resume".
     Answer<boost::json::object> backfill_action(const std::string& action, const Actor& actor);
 
+    /// Deep capture (router/capture): what is installed where. Asks both databases.
+    boost::json::object capture();
+    /// On both sides, table by table, with short lock waits; may take seconds for each busy table.
+    Answer<boost::json::object> install_capture(const Actor& actor);
+    Answer<boost::json::object> remove_capture(const Actor& actor);
+
     boost::json::array verifications();
     std::optional<boost::json::object> verification(const std::string& id);
     /// Empty `tables`: all. `repair`: differing keys become dirty.

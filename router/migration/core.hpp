@@ -9,6 +9,7 @@
 #include <string>
 
 #include "router/catalog/catalog.hpp"
+#include "router/capture/deep_capture.hpp"
 #include "router/config/config.hpp"
 #include "router/migration/audit.hpp"
 #include "router/migration/breaker.hpp"
@@ -44,6 +45,10 @@ class Core {
     /// The same phase; every session says at its next boundary what it owns.
     void ask_sessions();
     /// Kept over restarts; takes effect at once.
+    /// Whether sessions use deep capture where it is installed; kept over restarts.
+    bool deep_capture() const { return store.setting("deep_capture") == "on"; }
+    void set_deep_capture(bool on) { store.set_setting("deep_capture", on ? "on" : "off"); }
+    CaptureOptions capture_options() const { return {.exclude = config.migration.exclude}; }
     void set_shadow_share(double share);
 
     /// The catalogue of the current primary; null outside the mirroring phases and until loaded.

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "router/migration/control_impl.hpp"
+#include "router/migration/exactness.hpp"
 
 namespace banyan::router {
 namespace {
@@ -108,13 +109,16 @@ boost::json::object table_json(const Table& table, const Ledger& ledger,
     for (const std::size_t column : table.key) {
         key.push_back(boost::json::string(table.columns.at(column).name));
     }
+    const auto suspect = ledger.suspect(table.id);
+    const ExactnessOf exact = exactness_of(table, suspect);
     boost::json::object json{
         {"name", table.display_name()}, {"id", table.id},
+        {"mirroring", to_string(exact.exactness)}, {"mirroring_reason", exact.reason},
         {"captured", table.captured()}, {"reason", table.not_captured_because},
         {"key", std::move(key)},        {"columns", table.columns.size()},
         {"suspect", nullptr},           {"dirty", ledger.dirty_count(table.id)},
         {"backfill", nullptr},          {"verification", nullptr}};
-    if (const auto suspect = ledger.suspect(table.id)) {
+    if (suspect) {
         json["suspect"] = {{"reason", suspect->reason}, {"since_unix_ms", suspect->since_unix_ms}};
     }
     for (const TableProgress& it : backfill.tables) {
@@ -204,6 +208,18 @@ boost::json::array Control::tables() {
         const auto verified = impl_->verifier.results();
         for (const auto& table : catalog->tables()) {
             all.push_back(table_json(*table, impl_->core.ledger, backfill, verified));
+        }
+        for (const std::string& name : catalog->excluded) {
+            all.push_back({{"name", name},
+                           {"mirroring", to_string(Exactness::excluded)},
+                           {"mirroring_reason", "[migration] exclude"},
+                           {"captured", false},
+                           {"reason", "excluded"},
+                           {"key", boost::json::array()},
+                           {"suspect", nullptr},
+                           {"dirty", 0},
+                           {"backfill", nullptr},
+                           {"verification", nullptr}});
         }
     }
     return all;

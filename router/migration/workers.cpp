@@ -94,6 +94,9 @@ void Workers::keep() {
 bool Workers::load_catalog_once() {
     const Side primary = primary_of(core_.phase());
     auto catalog = core_.read_catalog(primary);
+    if (catalog && core_.deep_capture() && complete_capture(**catalog)) {
+        catalog = core_.read_catalog(primary);
+    }
     if (catalog) {
         core_.install_catalog_if_current(std::move(*catalog));
         return true;
@@ -110,6 +113,56 @@ void Workers::load_catalog_again() {
     std::unique_lock lock(mutex_);
     wake_.wait_for(lock, reload_retry, [this] { return stopping_; });
     reload_ = true;
+}
+
+// Tables that DDL has made since deep capture was installed get it too. True if something may have
+// changed. A table that cannot have it is tried once.
+bool Workers::complete_capture(const Catalog& catalog) {
+    std::vector<std::string> missing;
+    for (const auto& table : catalog.tables()) {
+        if (table->captured() && !table->deep) {
+            missing.push_back(table->display_name());
+        }
+    }
+    {
+        const std::lock_guard lock(mutex_);
+        if (missing == std::exchange(without_capture_, missing) || missing.empty()) {
+            return false;
+        }
+    }
+    for (const Side side : {Side::source, Side::target}) {
+        auto connection = Connection::open(core_.endpoint(side), "banyan-capture");
+        auto options = core_.capture_options();
+        options.attempts = 2;
+        auto state = connection ? install_capture(*connection, options)
+                                : Result<CaptureState>(connection.error());
+        if (!state) {
+            spdlog::warn("deep capture of new tables on the {}: {}", to_string(side),
+                         state.error().message);
+        }
+    }
+    return true;
+}
+
+// A procedure that had committed when Banyan died has left its records: nobody knows more of those
+// rows than their tables.
+void Workers::forget_captured_rows() {
+    const Side primary = primary_of(core_.phase());
+    auto connection = Connection::open(core_.endpoint(primary), "banyan-capture");
+    auto left = connection ? forget_left_rows(*connection)
+                           : Result<std::vector<std::uint32_t>>(connection.error());
+    const auto catalog = core_.catalog();
+    if (!left || catalog == nullptr) {
+        spdlog::warn("records of deep capture left behind could not be read");
+        return;
+    }
+    std::vector<SuspectMark> marks;
+    for (const auto relation : *left) {
+        if (const auto table = catalog->table_by_oid(catalog->root_of(relation))) {
+            marks.push_back({table->id, "recovered"});
+        }
+    }
+    core_.ledger.mark_suspect(marks);
 }
 
 // R15: what the dead process's backends were doing must have ended before repair reads a row.
@@ -140,6 +193,9 @@ void Workers::take_up_mirroring() {
         if (std::exchange(taken_up_, true)) {
             return;  // a transition has ended mirroring meanwhile
         }
+    }
+    if (core_.deep_capture()) {
+        forget_captured_rows();
     }
     if (core_.db.machine_crashed()) {
         std::vector<SuspectMark> marks;

@@ -56,6 +56,8 @@ class Workers {
    private:
     void keep();
     void load_catalog_again();
+    bool complete_capture(const Catalog& catalog);
+    void forget_captured_rows();
     void take_up_mirroring();
     Result<void> wait_for_orphans();
     void start_workers(bool with_backfill);
@@ -68,6 +70,7 @@ class Workers {
     bool stopping_ = false;
     bool reload_ = false;
     bool taken_up_ = false;
+    std::vector<std::string> without_capture_;  ///< tables for which installing it was tried
     std::atomic<std::int64_t> backfill_done_unix_ms_{0};
     std::thread keeper_;
 

@@ -50,6 +50,10 @@ void SessionMachine::end_session() {
         commit_txn_.reset();
         commit_sent_ = false;
     }
+    if (guard_txn_) {
+        port_.lose(*guard_txn_, {{primary_, static_cast<std::int32_t>(primary_key_.first)}});
+        guard_txn_.reset();
+    }
     // A read that only the mirror still works on may be compared yet, until the deadline below.
     if (!replies_.empty() || mirror_.outstanding() != mirror_.outstanding_shadows()) {
         cancel_mirror();

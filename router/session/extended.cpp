@@ -27,7 +27,7 @@ void SessionMachine::decide(Prepared& prepared) {
     }
     const auto& parsed = *prepared.parsed;
     if (!parsed.parsed) {
-        prepared.decision = decide_unparsed();
+        prepared.decision = decide_unparsed(catalog.get());
     } else if (parsed.statements.size() == 1) {
         prepared.decision =
             router::decide(parsed, parsed.statements.front(), route_context(catalog));
@@ -395,6 +395,9 @@ void SessionMachine::on_execute(std::string_view body, std::string_view whole) {
                 send_primary(message, Expect::execute,
                              statement_watch(prepared->decision, prepared->parsed, 0));
                 wait_primary();
+                if (prepared->decision.deep) {
+                    take_captured();
+                }
                 return true;
             });
         }
@@ -438,6 +441,7 @@ void SessionMachine::execute_captured(Portal& portal, std::string_view name,
     wait_mirror_login();
     if (measure) {
         take_baseline("trigger_or_cascade");
+        txn_.opaque = txn_.opaque || capture->plan->table->user_triggers;
     }
     run_before_queries(capture, portal.prepared, portal.bind);
     then([this, capture, message] {
@@ -559,6 +563,11 @@ ReplyHandler SessionMachine::row_stripper(std::shared_ptr<Capture> capture) {
 }
 
 void SessionMachine::on_sync(std::string_view whole) {
+    if (commit_refused_) {
+        send_primary(whole, Expect::sync, unseen());
+        roll_back_refused();
+        return;
+    }
     const bool may_commit = !in_block_ && !replies_.skipping() && !replies_.copying_in() &&
                             (wrote_ || txn_.has_work() || txn_.measured || mirror_.in_transaction());
     if (!may_commit) {

@@ -8,11 +8,20 @@
 namespace banyan::router {
 namespace {
 
-constexpr const char* changed_tables_sql =
+constexpr std::string_view changed_tables_sql =
     "SELECT relid::pg_catalog.text, (n_tup_ins + n_tup_upd + n_tup_del)::pg_catalog.text "
     "FROM pg_catalog.pg_stat_xact_user_tables WHERE n_tup_ins + n_tup_upd + n_tup_del > 0 "
     "UNION ALL SELECT 'clock', pg_catalog.date_part('epoch', "
     "pg_catalog.transaction_timestamp())::pg_catalog.text";
+
+// TRUNCATE and DDL inside of a function count no rows, but hold their locks until the end. A table
+// that was dropped is found nowhere any more.
+constexpr std::string_view locked_tables_sql =
+    " UNION ALL SELECT 'locked', l.relation::pg_catalog.text FROM pg_catalog.pg_locks l"
+    " LEFT JOIN pg_catalog.pg_class c ON c.oid = l.relation"
+    " WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.granted"
+    " AND l.pid = pg_catalog.pg_backend_pid() AND (c.oid IS NULL"
+    "   OR c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't')";
 
 std::int64_t to_number(const std::optional<std::string>& text) {
     std::int64_t number = 0;
@@ -30,7 +39,8 @@ void SessionMachine::take_baseline(const std::string& reason) {
     }
     txn_.measured = true;
     txn_.measure_reason = reason.empty() ? "opaque" : reason;
-    internal_query(changed_tables_sql, true, [this](bool ok, const std::vector<Row>& rows) {
+    internal_query(std::string(changed_tables_sql), true,
+                   [this](bool ok, const std::vector<Row>& rows) {
         txn_.measured = ok;  // if it failed, so does the statement it was for
         for (const auto& row : rows) {
             if (row.size() == 2 && row[0] == "clock") {
@@ -43,7 +53,11 @@ void SessionMachine::take_baseline(const std::string& reason) {
 }
 
 void SessionMachine::measure_changes() {
-    internal_query(changed_tables_sql, true, [this](bool ok, const std::vector<Row>& rows) {
+    std::string sql(changed_tables_sql);
+    if (txn_.opaque) {
+        sql += locked_tables_sql;
+    }
+    internal_query(std::move(sql), true, [this](bool ok, const std::vector<Row>& rows) {
         const auto catalog = port_.catalog();
         if (!ok) {
             txn_.suspects.push_back({0, txn_.measure_reason});
@@ -54,8 +68,12 @@ void SessionMachine::measure_changes() {
             if (row.size() == 2 && row[0] == "clock") {
                 if (row[1].value_or("") != txn_.baseline_clock) {
                     // A procedure committed on its way: what it changed before is not shown.
-                    txn_.suspects.push_back({0, txn_.measure_reason});
+                    note_unmeasured(catalog.get());
                 }
+                continue;
+            }
+            if (row.size() == 2 && row[0] == "locked") {
+                note_locked(catalog.get(), static_cast<Oid>(to_number(row[1])));
                 continue;
             }
             const auto relation = static_cast<Oid>(to_number(row[0]));
@@ -66,12 +84,36 @@ void SessionMachine::measure_changes() {
             }
         }
         for (const auto& [table, count] : changed) {
-            if (count > txn_.captured_rows[table]) {
+            // Rows that a function wrote and rolled back itself (an EXCEPTION block) are counted
+            // here, but not recorded: the records decide.
+            if (count > txn_.captured_rows[table] && !txn_.recorded.contains(table)) {
                 txn_.suspects.push_back({table, txn_.measure_reason});
                 port_.counters().add_reason("suspect", txn_.measure_reason);
             }
         }
     });
+}
+
+void SessionMachine::note_unmeasured(const Catalog* catalog) {
+    if (catalog == nullptr || !catalog->deep()) {
+        txn_.suspects.push_back({0, txn_.measure_reason});
+        return;
+    }
+    for (const auto& table : catalog->tables()) {
+        if (!table->deep && table->captured()) {
+            txn_.suspects.push_back({table->id, txn_.measure_reason});
+        }
+    }
+}
+
+// Truncated, altered, created or dropped by a statement that did not say so.
+void SessionMachine::note_locked(const Catalog* catalog, Oid relation) {
+    txn_.reload_catalog = true;
+    const auto table = catalog != nullptr ? catalog->table_by_oid(catalog->root_of(relation)) : nullptr;
+    if (table) {
+        txn_.suspects.push_back({table->id, "exclusively_locked"});
+        port_.counters().add_reason("suspect", "exclusively_locked");
+    }
 }
 
 }  // namespace banyan::router

@@ -5,20 +5,29 @@
 namespace banyan::router {
 
 void SessionMachine::internal_query(std::string sql, bool keep_open, RowsHandler handler) {
+    auto rows = std::make_shared<std::vector<Row>>();
+    own_query({std::move(sql), keep_open, false,
+               [rows](const RowView& columns) {
+                   rows->emplace_back(columns.begin(), columns.end());
+               },
+               [rows, handler = std::move(handler)](bool ok) { handler(ok, std::move(*rows)); }});
+}
+
+void SessionMachine::own_query(OwnQuery query) {
     wait_primary();
-    then([this, sql = std::move(sql), keep_open, handler = std::move(handler)] {
+    then([this, query = std::make_shared<OwnQuery>(std::move(query))] {
         if (replies_.skipping() || status_ == 'E') {
-            handler(false, {});
+            query->done(false);
             return true;
         }
         // Sync would end the client's implicit transaction.
-        const bool sync = in_block_ ? !unsynced_ : !unsynced_ && !keep_open;
-        auto rows = std::make_shared<std::vector<Row>>();
+        const bool sync = in_block_ ? !unsynced_ : !unsynced_ && !query->keep_open;
+        const bool tell = !sync || query->tell_errors;  // what fails the client's transaction
         auto ok = std::make_shared<bool>(false);
-        const auto unseen = [this, sync, ok] {
-            return on_reply([this, sync, ok](char type, std::string_view, std::string_view reply) {
-                if (type == 'E' && !sync) {
-                    to_client_.append(reply);  // the transaction has failed; the client must know
+        const auto unseen = [this, tell] {
+            return on_reply([this, tell](char type, std::string_view, std::string_view reply) {
+                if (type == 'E' && tell) {
+                    to_client_.append(reply);
                 }
             });
         };
@@ -29,27 +38,32 @@ void SessionMachine::internal_query(std::string sql, bool keep_open, RowsHandler
             send_primary(message, Expect::close, unseen());
             message.clear();
         }
-        protocol::encode_parse(message, "banyan_query", sql);
+        protocol::encode_parse(message, "banyan_query", query->sql);
         send_primary(message, Expect::parse, unseen());
         protocol::Bind bind;
         bind.portal = bind.statement = "banyan_query";
+        if (query->binary) {
+            bind.result_formats = {1};
+        }
         message.clear();
         protocol::encode_bind(message, bind);
         send_primary(message, Expect::bind, unseen());
         message.clear();
         protocol::encode_execute(message, "banyan_query");
         send_primary(message, Expect::execute,
-                     on_reply([this, sync, ok, rows](char type, std::string_view body,
-                                                     std::string_view reply) {
+                     on_reply([this, tell, ok, query](char type, std::string_view body,
+                                                      std::string_view reply) {
                          if (type == 'D') {
-                             std::vector<std::optional<std::string_view>> columns;
+                             RowView columns;
                              protocol::decode_data_row(body, columns);
-                             rows->emplace_back(columns.begin(), columns.end());
+                             if (query->row) {
+                                 query->row(columns);
+                             }
                          } else if (type == 'C') {
                              *ok = true;
                          } else if (type == 'E') {
                              query_left_ = true;  // the Close behind it is skipped
-                             if (!sync) {
+                             if (tell) {
                                  to_client_.append(reply);
                              }
                          }
@@ -65,8 +79,8 @@ void SessionMachine::internal_query(std::string sql, bool keep_open, RowsHandler
             send_primary(message, Expect::sync, unseen());
         }
         wait_primary();
-        then([ok, rows, handler] {
-            handler(*ok, std::move(*rows));
+        then([ok, query] {
+            query->done(*ok);
             return true;
         });
         return true;

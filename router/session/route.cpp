@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "router/sql/before.hpp"
 #include "router/sql/functions.hpp"
 
 namespace banyan::router {
@@ -47,6 +48,22 @@ std::vector<SuspectMark> named_tables(const Statement& statement, const RouteCon
     return marks;
 }
 
+Decision measured(const Catalog* catalog, std::string reason) {
+    Decision decision = simple(Route::guarded);
+    decision.measure = true;
+    decision.deep = catalog != nullptr && catalog->deep();
+    decision.reason = std::move(reason);
+    return decision;
+}
+
+/// What RETURNING does not show of a captured statement: triggers, and what foreign keys carry along.
+bool reaches_further(const Statement& statement, const Table& table) {
+    const bool inserts = statement.kind == StatementKind::insert;
+    return table.user_triggers ||
+           cascades(table, inserts ? statement.conflict_assigned : statement.assigned,
+                    statement.kind == StatementKind::erase);
+}
+
 Decision write(const ParsedQuery& query, const Statement& statement, const RouteContext& context) {
     if (context.catalog == nullptr) {
         return everything_suspect(Route::guarded, "no_catalog");
@@ -54,8 +71,12 @@ Decision write(const ParsedQuery& query, const Statement& statement, const Route
     auto planned = plan_capture(query, statement, *context.catalog, *context.search_path,
                                 *context.role, *context.temporary_tables);
     if (auto* plan = std::get_if<CapturePlan>(&planned)) {
+        const bool further = reaches_further(statement, *plan->table);
+        if (further && plan->table->deep) {
+            return measured(context.catalog, plan->table->user_triggers ? "trigger" : "cascade");
+        }
         Decision decision = simple(Route::capture);
-        decision.measure = plan->table->user_triggers || !plan->table->cascades.empty();
+        decision.measure = further;
         decision.capture = std::make_shared<const CapturePlan>(std::move(*plan));
         return decision;
     }
@@ -63,20 +84,21 @@ Decision write(const ParsedQuery& query, const Statement& statement, const Route
     if (refused.ignorable) {
         return simple(Route::forward);
     }
-    Decision decision = simple(Route::guarded);
-    decision.reason = refused.reason;
-    decision.measure = true;
+    Decision decision = measured(context.catalog, refused.reason);
     for (const auto& table : refused.tables) {
-        decision.suspects.push_back({table->id, refused.reason});
+        if (!table->deep) {
+            decision.suspects.push_back({table->id, refused.reason});
+        }
     }
     return decision;
 }
 
-bool mentions_cascade(const ParsedQuery& query, const Statement& statement) {
+/// `word` is in lower case.
+bool mentions(const ParsedQuery& query, const Statement& statement, std::string_view word) {
     std::string text = query.sql.substr(statement.begin, statement.end - statement.begin);
     std::transform(text.begin(), text.end(), text.begin(),
                    [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    return text.find("cascade") != std::string::npos;
+    return text.find(word) != std::string::npos;
 }
 
 Decision by_text(const ParsedQuery& query, const Statement& statement, const RouteContext& context,
@@ -95,7 +117,7 @@ Decision by_text(const ParsedQuery& query, const Statement& statement, const Rou
         decision.reload_catalog = true;
         return decision;
     }
-    if (context.catalog == nullptr || mentions_cascade(query, statement)) {
+    if (context.catalog == nullptr || mentions(query, statement, "cascade")) {
         return everything_suspect(Route::mirrored_text, reason);
     }
     Decision decision = simple(Route::mirrored_text);
@@ -114,10 +136,7 @@ Decision read(const ParsedQuery& query, const Statement& statement, const RouteC
         return simple(Route::settings);
     }
     if (may_write(statement, *context.catalog)) {
-        decision = simple(Route::guarded);
-        decision.measure = true;
-        decision.reason = "volatile_function";
-        return decision;
+        return measured(context.catalog, "volatile_function");
     }
     decision.shadow_skip = shadow_skip_reason(query, statement, *context.catalog,
                                               *context.search_path, *context.temporary_tables);
@@ -149,10 +168,13 @@ Decision copy_from(const Statement& statement, const RouteContext& context) {
     return decision;
 }
 
-Decision measured(const char* reason) {
-    Decision decision = simple(Route::guarded);
-    decision.measure = true;
-    decision.reason = reason;
+/// A procedure may end the transaction that it was called in, unless that was begun by the client.
+Decision may_commit(const ParsedQuery& query, const Statement& statement,
+                    const RouteContext& context, const char* reason) {
+    Decision decision = measured(context.catalog, reason);
+    decision.may_commit = context.catalog == nullptr || context.catalog->committing_procedures ||
+                          mentions(query, statement, "commit") ||
+                          mentions(query, statement, "rollback");
     return decision;
 }
 
@@ -166,7 +188,7 @@ Decision routed(const ParsedQuery& query, const Statement& statement, const Rout
             return write(query, statement, context);
         case StatementKind::write_opaque:
             return context.catalog == nullptr ? everything_suspect(Route::guarded, "no_catalog")
-                                              : measured("opaque_write");
+                                              : measured(context.catalog, "opaque_write");
         case StatementKind::copy_from:
             return copy_from(statement, context);
         case StatementKind::truncate:
@@ -177,11 +199,11 @@ Decision routed(const ParsedQuery& query, const Statement& statement, const Rout
             return decision;
         }
         case StatementKind::call:
-            return measured("call");
+            return may_commit(query, statement, context, "call");
         case StatementKind::anonymous_block:
-            return measured("do");
+            return may_commit(query, statement, context, "do");
         case StatementKind::execute:
-            return measured("sql_execute");
+            return measured(context.catalog, "sql_execute");
         case StatementKind::begin:
             return simple(Route::begin);
         case StatementKind::commit:
@@ -210,7 +232,7 @@ Decision routed(const ParsedQuery& query, const Statement& statement, const Rout
         case StatementKind::primary_only:
             return simple(Route::forward);
     }
-    return decide_unparsed();
+    return decide_unparsed(context.catalog);
 }
 
 constexpr std::array<std::string_view, 7> lockless_volatile = {
@@ -261,6 +283,6 @@ Decision decide(const ParsedQuery& query, const Statement& statement, const Rout
     return decision;
 }
 
-Decision decide_unparsed() { return measured("unparsed"); }
+Decision decide_unparsed(const Catalog* catalog) { return measured(catalog, "unparsed"); }
 
 }  // namespace banyan::router

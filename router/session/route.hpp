@@ -37,6 +37,8 @@ struct Decision {
     std::vector<SuspectMark> suspects;           ///< made suspect when the transaction commits
     /// Other tables may change by triggers or cascades: compare pg_stat_xact_user_tables.
     bool measure = false;
+    bool deep = false;        ///< deep capture tells the rows it writes
+    bool may_commit = false;  ///< it may end transactions on its way (CALL, DO)
     bool reload_catalog = false;  ///< after its commit
     std::string reason;           ///< why it is not captured; a word for metrics
     std::string shadow_skip;      ///< empty: may be run as a shadow read
@@ -52,7 +54,7 @@ struct RouteContext {
 
 Decision decide(const ParsedQuery& query, const Statement& statement, const RouteContext& context);
 /// For a query string the grammar could not read: it runs on the primary, and the tables it changes
-/// are found out by what it did.
-Decision decide_unparsed();
+/// are found out by what it did. `catalog` may be null.
+Decision decide_unparsed(const Catalog* catalog);
 
 }  // namespace banyan::router

@@ -486,6 +486,9 @@ void SessionMachine::on_primary_message(char type, std::string_view body, std::s
         to_client_.append(whole);
     }
     if (type == 'Z') {
+        if (status_ == 'I' && !commit_sent_) {
+            release_guard(statement_failed_);
+        }
         statement_failed_ = false;
         if (status_ == 'I' && !commit_sent_) {
             transaction_ended();

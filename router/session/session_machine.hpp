@@ -34,6 +34,8 @@
 
 namespace banyan::router {
 
+struct CapturedRecord;
+
 class SessionMachine {
    public:
     SessionMachine(SessionPort& port, const Config& config, const Directive& directive);
@@ -165,10 +167,13 @@ class SessionMachine {
         bool reload_catalog = false;
         bool settings_touched = false;
         bool measured = false;         ///< a baseline of changed tables was taken
+        bool opaque = false;           ///< a statement ran that may have done anything
+        bool capturing = false;        ///< deep capture records for this session
         bool wrote_keys = false;       ///< `writes` was not empty when it was journaled
         std::map<Oid, std::int64_t> baseline;
         std::string baseline_clock;    ///< transaction start time when the baseline was taken
         std::map<TableId, std::int64_t> captured_rows;
+        std::set<TableId> recorded;    ///< tables that deep capture has told rows of
         std::string measure_reason;
         std::uint64_t write_bytes = 0;  ///< of `writes`
         bool too_large = false;         ///< its keys are not kept any more
@@ -351,8 +356,34 @@ class SessionMachine {
     // --- measure.cpp ---
     void take_baseline(const std::string& reason);
     void measure_changes();
+    void note_unmeasured(const Catalog* catalog);
+    void note_locked(const Catalog* catalog, Oid relation);
+
+    // --- deep_capture.cpp ---
+    struct TakenRows;
+    using RowView = std::vector<std::optional<std::string_view>>;
+    std::string ask_capture_sql();
+    void start_capture();
+    void take_captured();
+    void apply_captured(TakenRows& taken, const RowView& row);
+    void captured_key(TakenRows& taken, const Table& table, const std::string& key,
+                      const CapturedRecord* image, bool ended);
+    void fire_deferred();
+    void roll_back_refused();
+    void guard_own_commits(const std::string& reason);
+    void release_guard(bool failed);
 
     // --- own_query.cpp ---
+    /// A query of Banyan's own on the primary.
+    struct OwnQuery {
+        std::string sql;
+        bool keep_open = true;  ///< in the client's implicit transaction, or the one about to begin
+        bool binary = false;    ///< the format of its rows
+        std::function<void(const RowView&)> row;  ///< may be null
+        std::function<void(bool ok)> done;
+        bool tell_errors = false;  ///< the client is told of an error in any case
+    };
+    void own_query(OwnQuery query);
     using Row = std::vector<std::optional<std::string>>;
     using RowsHandler = std::function<void(bool ok, const std::vector<Row>& rows)>;
     /// Leaves steps that run `sql` on the primary, unseen by the client, and call `handler`.
@@ -500,6 +531,10 @@ class SessionMachine {
     std::optional<TxnId> commit_txn_;      ///< journaled, COMMIT not answered by the primary yet
     bool journal_waiting_ = false;
     bool commit_sent_ = false;
+    bool commit_refused_ = false;  ///< SET CONSTRAINTS failed before a COMMIT: the block must end
+    std::optional<TxnId> guard_txn_;  ///< see guard_own_commits()
+    bool guard_waiting_ = false;
+    std::string capture_token_;       ///< this session's records in deep capture
     bool catalog_deadline_passed_ = false;
 
     std::deque<Step> steps_;

@@ -44,7 +44,7 @@ Decision SessionMachine::decide_statement(const ParsedQuery& query, const Statem
     const auto catalog = port_.catalog();
     decided_catalog_version_ = catalog ? catalog->version : 0;
     if (!query.parsed) {
-        return decide_unparsed();
+        return decide_unparsed(catalog.get());
     }
     return router::decide(query, statement, route_context(catalog));
 }
@@ -224,6 +224,7 @@ void SessionMachine::script_statement(const std::shared_ptr<Script>& script,
         wait_mirror_login();
         if (decision.measure) {
             take_baseline("trigger_or_cascade");
+            txn_.opaque = txn_.opaque || capture->plan->table->user_triggers;
         }
     } else if (decision.route != Route::commit) {
         prepare_uncaptured(decision);
@@ -281,6 +282,9 @@ void SessionMachine::script_statement(const std::shared_ptr<Script>& script,
             send();
             return true;
         });
+        if (decision.deep) {
+            take_captured();
+        }
     }
 }
 
@@ -373,6 +377,12 @@ void SessionMachine::script_end(const std::shared_ptr<Script>& script) {
         close_unnamed();
         std::string message;
         protocol::encode_sync(message);
+        if (commit_refused_) {
+            held_tail_.clear();
+            send_primary(message, Expect::sync, unseen());
+            roll_back_refused();
+            return;
+        }
         send_primary(message, Expect::sync,
                      on_reply([this](char type, std::string_view, std::string_view reply) {
                          if (type == 'Z' && !statement_failed_) {

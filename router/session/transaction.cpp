@@ -3,6 +3,7 @@
 // COMMIT on the mirror, the journal entry cleared.
 
 #include <algorithm>
+#include <utility>
 
 #include "router/session/session_machine.hpp"
 
@@ -171,8 +172,15 @@ void SessionMachine::prepare_uncaptured(const Decision& decision) {
         wait_mirror_login();
     }
     txn_.reload_catalog = txn_.reload_catalog || decision.reload_catalog;
+    if (decision.may_commit) {
+        guard_own_commits(decision.reason);
+    }
     if (decision.measure) {
         take_baseline(decision.reason);
+        txn_.opaque = true;
+    }
+    if (decision.deep) {
+        start_capture();
     }
 }
 
@@ -286,6 +294,7 @@ void SessionMachine::commit_barrier(std::function<void()> send) {
             return true;
         }
         if (txn_.measured) {
+            fire_deferred();
             measure_changes();
         }
         wait_mirror_applied();
@@ -339,6 +348,11 @@ void SessionMachine::journal_then(std::function<void()> send) {
 }
 
 void SessionMachine::journaled(TxnId txn, bool durable) {
+    if (guard_txn_ == txn && guard_waiting_) {
+        guard_waiting_ = false;  // not durable: the ledger has made the tables suspect
+        pump();
+        return;
+    }
     if (!commit_txn_ || *commit_txn_ != txn || !journal_waiting_) {
         return;
     }
@@ -369,12 +383,13 @@ ReplyHandler SessionMachine::commit_on_ready() {
 
 ReplyHandler SessionMachine::commit_on_tag() {
     return on_reply([this](char type, std::string_view body, std::string_view reply) {
+        const bool refused = type == 'C' && std::exchange(commit_refused_, false);
         if (type == 'C') {
             commit_decided(protocol::word_of_tag(body.substr(0, body.find('\0'))) == "COMMIT");
         } else if (type == 'E') {
             commit_decided(false);
         }
-        if (type != 0) {
+        if (type != 0 && !refused) {  // the client has the error: there was no ROLLBACK
             to_client_.append(reply);
         }
     });

@@ -110,7 +110,8 @@ class CascadeWalk {
     std::string follow_one(const Cascade& cascade, const Rows& rows, ReferentialAction action,
                            bool erases, int depth) {
         const TablePtr child = catalog_.table_by_oid(catalog_.root_of(cascade.child));
-        if (child == nullptr || (!child->captured() && !is_excluded(*child))) {
+        if (child == nullptr ||
+            (!is_excluded(*child) && (!child->captured() || !child->opaque_because.empty()))) {
             return "cascade_uncaptured";
         }
         const bool child_erased = erases && action == ReferentialAction::cascade;
@@ -121,7 +122,7 @@ class CascadeWalk {
         const Rows children = [child, cascade, rows](const Names& columns) {
             std::optional<std::string> parents = rows(cascade.parent_columns);
             if (parents) {
-                *parents = "SELECT " + joined(columns) + " FROM " + child->sql_name() + " WHERE (" +
+                *parents = "SELECT " + joined(columns) + " FROM " + child->only_name() + " WHERE (" +
                            joined(cascade.child_columns) + ") IN (" + *parents + ")";
             }
             return parents;
@@ -176,10 +177,10 @@ class CascadeWalk {
             std::optional<std::string> base = rows(members);
             if (base) {
                 const std::string key = joined(key_names(*table));
-                *base = "SELECT " + joined(columns) + " FROM " + table->sql_name() + " WHERE (" +
+                *base = "SELECT " + joined(columns) + " FROM " + table->only_name() + " WHERE (" +
                         key + ") IN (WITH RECURSIVE banyan_rows(" + joined(members) + ") AS ((" +
                         *base + ") UNION SELECT " + joined(members, "child.") + " FROM " +
-                        table->sql_name() + " AS child JOIN banyan_rows ON " + link + ") SELECT " +
+                        table->only_name() + " AS child JOIN banyan_rows ON " + link + ") SELECT " +
                         key + " FROM banyan_rows)";
             }
             return base;

@@ -89,6 +89,9 @@ std::variant<TablePtr, NotCaptured> resolve(const Statement& statement, const Ca
     if (reason.empty() && table->key.empty()) {
         reason = "no_key";
     }
+    if (reason.empty()) {
+        reason = table->opaque_because;
+    }
     if (reason.empty() && table->row_security) {
         reason = "row_security";
     }

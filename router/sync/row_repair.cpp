@@ -56,7 +56,7 @@ std::string update_sql(const Table& table, const std::vector<std::size_t>& image
             assignments += (assignments.empty() ? "" : ", ") + name + " = " + param;
         }
     }
-    return "UPDATE " + table.sql_name() + " SET " + assignments + " WHERE " +
+    return "UPDATE " + table.only_name() + " SET " + assignments + " WHERE " +
            key_condition(table, image.size() + 1) + identities;
 }
 
@@ -105,7 +105,7 @@ Result<const RowRepair::Statements*> RowRepair::statements(const Table& table) {
         made.updates = made.updates || !always;
         made.compares_identity = made.compares_identity || (always && !table.is_key(column));
     }
-    const std::string by_key = " FROM " + table.sql_name() + " WHERE " + key_condition(table, 1);
+    const std::string by_key = " FROM " + table.only_name() + " WHERE " + key_condition(table, 1);
     BANYAN_TRY(primary_.prepare(made.prefix + "read", "SELECT " + column_list(table, made.image) +
                                                           by_key + " FOR KEY SHARE NOWAIT"));
     BANYAN_TRY(mirror_.prepare(made.prefix + "lock", "SELECT 1" + by_key + " FOR UPDATE"));

@@ -21,7 +21,7 @@ std::string key_tuple(const Table& table, const KeyText& key) {
 }  // namespace
 
 std::string from_name(const Table& table) {
-    return (table.partitioned ? "" : "ONLY ") + table.sql_name();
+    return table.only_name();
 }
 
 std::string column_list(const Table& table, const std::vector<std::size_t>& columns,

@@ -116,6 +116,13 @@ class FakeControl : public ControlApi {
                    ? std::optional<Object>(Object{{"name", name}})
                    : std::nullopt;
     }
+    Object capture() override { return {{"enabled", false}}; }
+    Answer<Object> install_capture(const Actor& actor) override {
+        return change(actor, "capture install", {{"enabled", true}});
+    }
+    Answer<Object> remove_capture(const Actor& actor) override {
+        return change(actor, "capture remove", {{"enabled", false}});
+    }
     Object backfill() override { return {{"state", "idle"}, {"tables", Array()}}; }
     Answer<Object> backfill_action(const std::string& action, const Actor& actor) override {
         return change(actor, "backfill " + action, {{"state", action}});

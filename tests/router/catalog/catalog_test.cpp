@@ -74,7 +74,7 @@ TEST(CatalogSql, a_delete_compares_the_key_in_key_order) {
     Table table = sample();
     table.key = {1, 0};
     EXPECT_EQ(delete_sql(table),
-              "DELETE FROM \"public\".\"or\"\"ders\" WHERE \"Total\" = $1 AND \"id\" = $2");
+              "DELETE FROM ONLY \"public\".\"or\"\"ders\" WHERE \"Total\" = $1 AND \"id\" = $2");
 }
 
 TEST(CatalogFind, names_resolve_along_the_search_path) {

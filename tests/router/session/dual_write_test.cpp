@@ -220,7 +220,7 @@ TEST(DualWrite, AReturningClientSeesItsOwnColumnsOnly) {
 
 TEST(DualWrite, ADeleteOfNoRowOnTheMirrorIsDirtyInTheIntent) {
     DualWrite scene;
-    scene.target.on("DELETE FROM \"public\".\"item\"", Reply({}, {}, "DELETE 0"));
+    scene.target.on("DELETE FROM ONLY \"public\".\"item\"", Reply({}, {}, "DELETE 0"));
     scene.send(query("DELETE FROM item WHERE id = 7"));
     ASSERT_EQ(scene.port.intents.size(), 1U);
     EXPECT_TRUE(scene.port.intents[0].writes[0].dirty);

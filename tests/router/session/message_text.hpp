@@ -40,7 +40,7 @@ inline std::string abbreviated(std::string sql) {
         sql.starts_with(start) && has("OVERRIDING SYSTEM VALUE")) {
         return "<upsert " + table(start) + ">";
     }
-    if (constexpr std::string_view start = "DELETE FROM \"public\".\"";
+    if (constexpr std::string_view start = "DELETE FROM ONLY \"public\".\"";
         sql.starts_with(start) && has("= $1")) {
         return "<delete " + table(start) + ">";
     }

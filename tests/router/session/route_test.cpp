@@ -143,8 +143,8 @@ TEST(Route, ReadsSayWhetherTheyMayBeShadowed) {
     EXPECT_EQ(decided("SELECT * FROM item FOR UPDATE").shadow_skip, "locks_rows");
     EXPECT_EQ(decided("SELECT * FROM scratch").shadow_skip, "temporary_table");
     EXPECT_EQ(decided("INSERT INTO item VALUES (1)").shadow_skip, "not_select");
-    EXPECT_EQ(decide_unparsed().route, Route::guarded);
-    EXPECT_TRUE(decide_unparsed().measure);
+    EXPECT_EQ(decide_unparsed(nullptr).route, Route::guarded);
+    EXPECT_TRUE(decide_unparsed(nullptr).measure);
 }
 
 }  // namespace

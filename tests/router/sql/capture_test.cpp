@@ -183,13 +183,13 @@ TEST(Before, a_delete_follows_the_foreign_keys_level_by_level) {
     EXPECT_TRUE(erase.before[1].erases);
     EXPECT_FALSE(erase.before[1].own_rows);
     EXPECT_EQ(erase.before[1].sql,
-              "SELECT \"id\" FROM \"public\".\"child\" WHERE (\"parent_id\") IN (SELECT x.id FROM "
+              "SELECT \"id\" FROM ONLY \"public\".\"child\" WHERE (\"parent_id\") IN (SELECT x.id FROM "
               "parent x, item WHERE x.id = item.id) FOR UPDATE");
     EXPECT_EQ(erase.before[2].table->name, "grandchild");
     EXPECT_FALSE(erase.before[2].erases);
     EXPECT_EQ(erase.before[2].sql,
-              "SELECT \"id\" FROM \"public\".\"grandchild\" WHERE (\"child_id\") IN (SELECT \"id\" "
-              "FROM \"public\".\"child\" WHERE (\"parent_id\") IN (SELECT x.id FROM parent x, item "
+              "SELECT \"id\" FROM ONLY \"public\".\"grandchild\" WHERE (\"child_id\") IN (SELECT \"id\" "
+              "FROM ONLY \"public\".\"child\" WHERE (\"parent_id\") IN (SELECT x.id FROM parent x, item "
               "WHERE x.id = item.id)) FOR UPDATE");
     for (const BeforeQuery& before : erase.before) {
         EXPECT_TRUE(parse_query(before.sql)->parsed) << before.sql;
