@@ -205,8 +205,11 @@ int Commands::capture(const std::string& action) {
     if (!reply || print_json(reply->body)) {
         return code;
     }
-    console_.out << "deep capture is " << (text_at(reply->body, "enabled") == "true" ? "on" : "off")
-                 << "\n";
+    const auto is_true = [](const boost::json::value& value, std::string_view path) {
+        const auto* found = find(value, path);
+        return found != nullptr && found->is_bool() && found->get_bool();
+    };
+    console_.out << "deep capture is " << (is_true(reply->body, "enabled") ? "on" : "off") << "\n";
     for (const char* side : {"source", "target"}) {
         const std::string at(side);
         const auto* rows = find(reply->body, at + ".tables");
@@ -214,9 +217,8 @@ int Commands::capture(const std::string& action) {
             continue;
         }
         const auto& list = rows->get_array();
-        const auto installed = std::count_if(list.begin(), list.end(), [](const auto& row) {
-            return text_at(row, "installed") == "true";
-        });
+        const auto installed = std::count_if(
+            list.begin(), list.end(), [&](const auto& row) { return is_true(row, "installed"); });
         console_.out << "\n" << side << ": " << installed << " of " << list.size() << " tables";
         if (const std::string error = text_at(reply->body, at + ".error"); error != "-") {
             console_.out << ", " << error;

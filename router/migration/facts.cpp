@@ -77,6 +77,11 @@ SideFacts measure_side(const Endpoint& endpoint, const std::vector<std::string>&
     } else {
         facts.error = sequences.error().message;
     }
+    if (auto rows = connection->exec("SELECT count(*) FROM pg_largeobject_metadata"); rows) {
+        facts.large_objects = rows->number(0, 0);
+    } else {
+        facts.error = rows.error().message;
+    }
     if (auto rows = connection->exec(
             "SELECT current_setting('max_connections')::int - "
             "current_setting('superuser_reserved_connections')::int, "

@@ -251,6 +251,16 @@ Gate sequences_present(const Facts& facts, Side primary) {
                        list(missing) + ".");
 }
 
+Gate large_objects(const Facts& facts, Side primary) {
+    const auto& count = facts_of(facts, primary).large_objects;
+    if (!count) {
+        return unknown("large_objects", 0, "The large objects could not be counted.");
+    }
+    return verdict("large_objects", *count == 0, *count, 0,
+                   "Large objects are neither copied nor mirrored: bring them over by other means "
+                   "(pg_dump --large-objects, lo_export), then override this gate.");
+}
+
 Gate bypassing_writers(const Facts& facts) {
     if (!facts.foreign) {
         return unknown("bypassing_writers", 0,
@@ -310,7 +320,7 @@ std::vector<Gate> evaluate_gates(Phase from, Phase to, const Facts& facts) {
             return {reachable(facts, Side::source), breaker(facts),
                     suspect_tables(facts),          dirty_keys(facts),
                     journal_healthy(facts),         sequences_present(facts, Side::target),
-                    bypassing_writers(facts)};
+                    large_objects(facts, Side::target), bypassing_writers(facts)};
         case Phase::switchover:
             return {reachable(facts, Side::target),
                     backfill_done(facts),
@@ -321,6 +331,7 @@ std::vector<Gate> evaluate_gates(Phase from, Phase to, const Facts& facts) {
                     shadow_mismatches(facts),
                     journal_healthy(facts),
                     sequences_present(facts, Side::source),
+                    large_objects(facts, Side::source),
                     bypassing_writers(facts)};
         case Phase::complete:
             // The one step that cannot be taken back: the source must be a copy one could still

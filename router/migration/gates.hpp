@@ -36,6 +36,7 @@ struct SideFacts {
     std::string database;
     std::optional<std::vector<std::string>> roles_without_replication_role;  ///< may not SET it
     std::optional<std::vector<std::string>> sequences;                       ///< schema.name
+    std::optional<std::int64_t> large_objects;  ///< how many
     std::int64_t max_connections = 0;  ///< without the reserved ones; 0: not known
     std::int64_t used_connections = 0;
 };

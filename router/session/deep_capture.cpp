@@ -159,8 +159,13 @@ void SessionMachine::fire_deferred() {
     if (deep) {
         start_capture();
     }
+    then([this] {
+        firing_deferred_ = true;
+        return true;
+    });
     own_query({"SET CONSTRAINTS ALL IMMEDIATE", true, false, nullptr,
                [this](bool ok) {
+                   firing_deferred_ = false;
                    // An implicit transaction ends with the Sync, whatever became of it.
                    commit_refused_ = !ok && in_block_;
                },

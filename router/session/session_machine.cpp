@@ -477,6 +477,10 @@ void SessionMachine::on_primary_message(char type, std::string_view body, std::s
         statement_failed_ = true;
         note_fatal(body);
     }
+    if (type == 'N' && firing_deferred_ &&
+        protocol::error_field(protocol::decode_error(body), 'C') == "25P01") {
+        return;  // "SET CONSTRAINTS can only be used in transaction blocks": it fires them all the same
+    }
     if (type == 'Z') {
         on_ready_for_query(body.empty() ? 'I' : body.front());
     }

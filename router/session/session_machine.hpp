@@ -532,6 +532,7 @@ class SessionMachine {
     bool journal_waiting_ = false;
     bool commit_sent_ = false;
     bool commit_refused_ = false;  ///< SET CONSTRAINTS failed before a COMMIT: the block must end
+    bool firing_deferred_ = false;
     std::optional<TxnId> guard_txn_;  ///< see guard_own_commits()
     bool guard_waiting_ = false;
     std::string capture_token_;       ///< this session's records in deep capture

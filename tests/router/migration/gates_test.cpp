@@ -14,6 +14,7 @@ Facts healthy() {
         side->database = "shop";
         side->roles_without_replication_role.emplace();
         side->sequences = {"public.orders_id_seq"};
+        side->large_objects = 0;
         side->max_connections = 100;
         side->used_connections = 5;
     }
@@ -163,6 +164,12 @@ TEST(Gates, EachOneClosesForItsOwnReason) {
         {"rollback, suspect", s, r, [](Facts& f) { f.suspects = {"t"}; }, "suspect_tables", fail},
         {"rollback, source down", s, r, [](Facts& f) { f.source.reachable = false; },
          "source_reachable", fail},
+        {"large objects", r, s, [](Facts& f) { f.source.large_objects = 3; }, "large_objects",
+         fail, "pg_dump"},
+        {"large objects unknown", r, s, [](Facts& f) { f.source.large_objects.reset(); },
+         "large_objects", open},
+        {"rollback, large objects", s, r, [](Facts& f) { f.target.large_objects = 1; },
+         "large_objects", fail},
         {"rollback, sequence", s, r, [](Facts& f) { f.source.sequences->clear(); },
          "sequences_present", fail},
         {"complete, suspect", s, c, [](Facts& f) { f.suspects = {"t"}; }, "suspect_tables", fail},
