@@ -49,13 +49,13 @@ std::string SessionMachine::ask_capture_sql() {
         capture_token_ = port_.nonce();
     }
     // Not SET LOCAL: a procedure may commit, and what it writes then is recorded as well.
-    return "SELECT pg_catalog.set_config('banyan.capture', " + quote_literal(capture_token_) +
+    return "pg_catalog.set_config('banyan.capture', " + quote_literal(capture_token_) +
            ", false)";
 }
 
 void SessionMachine::start_capture() {
     wait_mirror_login();
-    internal_query(ask_capture_sql(), true,
+    internal_query("SELECT " + ask_capture_sql(), true,
                    [this](bool ok, const std::vector<Row>&) { txn_.capturing = ok; });
 }
 

@@ -33,15 +33,23 @@ std::int64_t to_number(const std::optional<std::string>& text) {
 
 }  // namespace
 
-void SessionMachine::take_baseline(const std::string& reason) {
+void SessionMachine::take_baseline(const std::string& reason, bool deep) {
     if (txn_.measured) {
+        if (deep) {
+            start_capture();
+        }
         return;
     }
     txn_.measured = true;
     txn_.measure_reason = reason.empty() ? "opaque" : reason;
-    internal_query(std::string(changed_tables_sql), true,
-                   [this](bool ok, const std::vector<Row>& rows) {
+    std::string sql(changed_tables_sql);
+    if (deep) {  // in one round trip
+        wait_mirror_login();
+        sql += " UNION ALL SELECT 'capture', " + ask_capture_sql();
+    }
+    internal_query(std::move(sql), true, [this, deep](bool ok, const std::vector<Row>& rows) {
         txn_.measured = ok;  // if it failed, so does the statement it was for
+        txn_.capturing = ok && deep;
         for (const auto& row : rows) {
             if (row.size() == 2 && row[0] == "clock") {
                 txn_.baseline_clock = row[1].value_or("");

@@ -354,7 +354,7 @@ class SessionMachine {
     void wait_for_catalog();
 
     // --- measure.cpp ---
-    void take_baseline(const std::string& reason);
+    void take_baseline(const std::string& reason, bool deep = false);
     void measure_changes();
     void note_unmeasured(const Catalog* catalog);
     void note_locked(const Catalog* catalog, Oid relation);

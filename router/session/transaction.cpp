@@ -176,11 +176,8 @@ void SessionMachine::prepare_uncaptured(const Decision& decision) {
         guard_own_commits(decision.reason);
     }
     if (decision.measure) {
-        take_baseline(decision.reason);
+        take_baseline(decision.reason, decision.deep);
         txn_.opaque = true;
-    }
-    if (decision.deep) {
-        start_capture();
     }
 }
 

@@ -148,6 +148,25 @@ def test_each_opaque_write_is_on_the_mirror_by_row(deep, kind, way):
         assert deep.admin.get("/journal")["repaired_total"] == repaired
 
 
+def test_after_the_switch_the_targets_triggers_do_the_same(deep):
+    deep.lead_to("SWITCHOVER")
+    with deep.wire() as client:
+        for statements in STATEMENTS.values():
+            if "pg_temp" not in statements[0]:
+                run(client, "block", statements)
+        client.query("call steps(5000)").ok()
+        client.query("insert into late values (1, 'good')").ok()
+        assert suspects(deep) == {}
+        deep.admin.wait_no_dirty()
+    deep.assert_equal(settle=2)
+    deep.admin.wait_clean()
+    deep.admin.transition("DUAL_READ")
+    deep.sql("select busy(9000)")
+    assert suspects(deep) == {}
+    deep.admin.wait_no_dirty()
+    deep.assert_equal(settle=2)
+
+
 @pytest.mark.short
 def test_without_it_the_same_writes_make_their_tables_suspect(migration):
     banyan = migration(SCHEMA, ROWS)

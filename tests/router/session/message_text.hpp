@@ -24,7 +24,7 @@ inline std::string abbreviated(std::string sql) {
         return "<settings>";
     }
     if (has("pg_stat_xact_user_tables")) {
-        return "<changes>";
+        return has("banyan.capture") ? "<changes, and capture>" : "<changes>";
     }
     if (has("FROM pg_catalog.pg_prepared_statements WHERE name")) {
         return "<prepared>";
