@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -35,6 +36,8 @@ struct RawColumn {
     Column column;
     bool has_default = false;
     bool deterministic = true;  ///< of its collation
+    /// What a row gets that leaves it out, as SQL, if that is NULL or a constant.
+    std::optional<std::string> constant;
 };
 
 /// A unique index that ON CONFLICT can infer.
