@@ -142,6 +142,10 @@ void Session::after_event() {
     if (over_) {
         return;
     }
+    if (machine_.waits_for_mirror() && !peer(router::other(machine_.primary())).writing) {
+        event([this] { machine_.poll(); });
+        return;
+    }
     read_client();
     read_server(router::Side::source);
     read_server(router::Side::target);

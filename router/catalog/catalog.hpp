@@ -29,11 +29,13 @@ struct Column {
     /// Row images carry this column in binary. True for built-in types whose binary form holds no
     /// OIDs; false for enums, composites and the like, which travel as text.
     bool binary = false;
-    /// record_send() gives what a row image carries: the binary form, or an enum's label.
-    bool in_record = false;
     /// The text form depends on session settings and the binary form on OIDs (composites, arrays
     /// of user types): a row image cannot carry it; the row's key is made dirty instead.
     bool fragile = false;
+    /// Its binary form means the same on both sides: `binary`, or an enum (its label).
+    bool portable = false;
+    /// A COPY may leave it out and both sides fill in the same: NULL, or the same constant.
+    bool omittable = false;
 };
 
 enum class ReferentialAction : std::uint8_t { none, cascade, set_null, set_default };
@@ -58,6 +60,7 @@ struct Table {
     bool user_triggers = false;  ///< any enabled, non-internal trigger
     bool row_security = false;
     bool partitioned = false;
+    bool same_columns = false;  ///< the mirror has these columns and none of its own
     /// Why rows cannot be mirrored one by one ("no_key", "fragile_key", "not_on_mirror", ...); empty
     /// if they can.
     std::string not_captured_because;

@@ -73,6 +73,16 @@ bool columns_match(const Sides& sides) {
                        });
 }
 
+// A COPY's data fits both sides only if neither has a column of its own.
+bool same_columns(const Sides& sides) {
+    const auto known = [](const RawRelation& one, const RawRelation& other) {
+        return std::all_of(one.columns.begin(), one.columns.end(), [&](const RawColumn& column) {
+            return column.column.generated || find_column(other, column.column.name) != nullptr;
+        });
+    };
+    return known(sides.primary, sides.mirror) && known(sides.mirror, sides.primary);
+}
+
 bool usable_in_key(const RawCatalog& catalog, const RawRelation& relation,
                    const std::string& name) {
     const RawColumn* column = find_column(relation, name);
@@ -249,6 +259,13 @@ class Assembler {
             table->not_captured_because = reason.empty() ? "columns_differ" : reason;
             return table;
         }
+        table->same_columns = same_columns(sides);
+        for (Column& column : table->columns) {
+            const RawColumn* here = find_column(relation, column.name);
+            const RawColumn* there = find_column(*twin, column.name);
+            column.omittable = here != nullptr && there != nullptr && here->constant &&
+                               here->constant == there->constant;
+        }
         const KeyChoice choice = choose_key(sides);
         for (const std::string& name : choice.columns) {
             for (std::size_t i = 0; i < table->columns.size(); ++i) {
@@ -273,7 +290,7 @@ class Assembler {
             const TypeForm form = primary_.form(column.type);
             column.binary = form.binary;
             column.fragile = form.fragile;
-            column.in_record = form.in_record;
+            column.portable = form.portable;
             table.columns.push_back(std::move(column));
         }
     }

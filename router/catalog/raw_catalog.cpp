@@ -71,12 +71,32 @@ Result<void> read_relations(Connection& connection, RawCatalog& raw) {
     return {};
 }
 
+// What a column gets that an INSERT leaves out, if it is the same for every row and every server:
+// no default (nor one of its type), or an expression of constants and PostgreSQL's own immutable
+// functions (the casts that a default is wrapped in). The node names of pg_node_tree are those of
+// nodes/outfuncs.c.
+constexpr std::string_view constant_default =
+    " CASE WHEN a.attidentity <> '' THEN NULL"
+    " WHEN NOT a.atthasdef THEN CASE WHEN t.typdefault IS NULL THEN 'NULL' END"
+    " WHEN NOT EXISTS (SELECT FROM pg_catalog.regexp_matches("
+    "                    d.adbin::pg_catalog.text, '{([A-Z_]+)', 'g') AS node(words)"
+    "                  WHERE node.words[1] NOT IN ('CONST', 'FUNCEXPR', 'RELABELTYPE'))"
+    "  AND NOT EXISTS (SELECT FROM pg_catalog.regexp_matches("
+    "                    d.adbin::pg_catalog.text, ':funcid ([0-9]+)', 'g') AS call(words)"
+    "                  LEFT JOIN pg_catalog.pg_proc p ON p.oid = call.words[1]::pg_catalog.oid"
+    "                    AND p.oid::pg_catalog.int8 < 10000"
+    "                  WHERE p.provolatile IS DISTINCT FROM 'i')"
+    " THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END";
+
 Result<void> read_columns(Connection& connection, RawCatalog& raw) {
     auto rows = connection.exec(
         "SELECT a.attrelid, a.attname, a.atttypid,"
         " pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attgenerated,"
-        " a.attidentity, a.atthasdef, coalesce(l.collisdeterministic, true)"
+        " a.attidentity, a.atthasdef, coalesce(l.collisdeterministic, true)," +
+        std::string(constant_default) +
         " FROM pg_catalog.pg_attribute a"
+        " JOIN pg_catalog.pg_type t ON t.oid = a.atttypid"
+        " LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum"
         " JOIN pg_catalog.pg_class c ON c.oid = a.attrelid"
         " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
         " LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation"
@@ -107,6 +127,9 @@ Result<void> read_columns(Connection& connection, RawCatalog& raw) {
         }
         column.has_default = rows->truth(row, 7);
         column.deterministic = rows->truth(row, 8);
+        if (!rows->null(row, 9)) {
+            column.constant = rows->text(row, 9);
+        }
         raw.relations[relation->second].columns.push_back(std::move(column));
     }
     return {};
@@ -251,7 +274,7 @@ TypeForm RawCatalog::form(Oid oid) const {
         return form(type.base);  // a domain's send function is its base type's
     }
     if (type.kind == 'e') {
-        return {.in_record = true, .key = true};  // the binary form is the label
+        return {.portable = true, .key = true};  // the binary form is the label
     }
     if (type.element != 0) {
         // array_send writes the element type's OID.
@@ -259,7 +282,7 @@ TypeForm RawCatalog::form(Oid oid) const {
         const bool binary = built_in && element.binary;
         return {.binary = binary,
                 .fragile = element.fragile || (!binary && settings_change_text(type.element)),
-                .in_record = binary,
+                .portable = binary,
                 .key = binary};
     }
     if (type.kind == 'r') {
@@ -267,13 +290,13 @@ TypeForm RawCatalog::form(Oid oid) const {
         const TypeForm bounds = form(type.subtype);
         return {.binary = bounds.binary,
                 .fragile = bounds.fragile,
-                .in_record = bounds.binary,
+                .portable = bounds.binary,
                 .key = bounds.key && built_in};
     }
     if (type.kind == 'm') {
         return {.binary = built_in,
                 .fragile = !built_in,
-                .in_record = built_in,
+                .portable = built_in,
                 .key = built_in};
     }
     if (type.kind == 'b') {
@@ -281,7 +304,7 @@ TypeForm RawCatalog::form(Oid oid) const {
         const bool reg = built_in && type.name.starts_with("reg");
         return {.binary = built_in && !reg,
                 .fragile = reg,
-                .in_record = built_in && !reg,
+                .portable = built_in && !reg,
                 .key = built_in && !reg};
     }
     return {.fragile = true};  // composites and pseudo-types

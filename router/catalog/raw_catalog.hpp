@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -28,7 +29,7 @@ struct RawType {
 struct TypeForm {
     bool binary = false;
     bool fragile = false;
-    bool in_record = false;  ///< see Column
+    bool portable = false;  ///< see Column
     bool key = false;  ///< usable in a RowKey: its binary form means the same on both sides
 };
 
@@ -36,6 +37,8 @@ struct RawColumn {
     Column column;
     bool has_default = false;
     bool deterministic = true;  ///< of its collation
+    /// What a row gets that leaves it out, as SQL, if that is NULL or a constant.
+    std::optional<std::string> constant;
 };
 
 /// A unique index that ON CONFLICT can infer.

@@ -24,7 +24,7 @@ Oid oid_of(std::string_view binary) {
 /// Its image is in the record as a mirror needs it; else only the key is.
 bool has_image(const Table& table) {
     return std::all_of(table.columns.begin(), table.columns.end(), [](const Column& column) {
-        return column.generated || (column.in_record && !column.fragile);
+        return column.generated || (column.portable && !column.fragile);
     });
 }
 
@@ -198,7 +198,7 @@ void SessionMachine::guard_own_commits(const std::string& reason) {
             return true;
         }
         guard_waiting_ = true;
-        guard_txn_ = port_.begin_commit({{}, {{0, reason}}});
+        guard_txn_ = port_.begin_commit({{}, {}, {{0, false, reason}}});
         then([this] { return !guard_waiting_; });
         return true;
     });

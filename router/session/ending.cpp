@@ -1,6 +1,8 @@
 // How a session ends: a violation of the protocol, a lost connection, a deadline, the operator. What
 // the mirror was already told to commit is waited for; everything else is undone.
 
+#include <utility>
+
 #include "router/session/session_machine.hpp"
 
 namespace banyan::router {
@@ -39,6 +41,10 @@ void SessionMachine::end_session() {
     const bool had_primary = stage_ != Stage::startup && stage_ != Stage::held_login;
     stage_ = Stage::closing;
     steps_.clear();
+    copy_.reset();
+    if (std::exchange(copy_stalled_, false)) {
+        port_.clear_deadline(Deadline::mirror);
+    }
     if (commit_txn_) {
         if (commit_sent_) {
             std::vector<LimboBackend> backends;

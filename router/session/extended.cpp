@@ -353,6 +353,9 @@ void SessionMachine::on_execute(std::string_view body, std::string_view whole) {
         case Route::capture:
             execute_captured(portal, std::string(execute->portal), execute->max_rows);
             break;
+        case Route::copy:
+            execute_copy(decision, whole);
+            break;
         case Route::suspect:
             note_suspects(decision);
             send_primary(whole, Expect::execute);  // COPY: its data comes before anything else

@@ -124,4 +124,18 @@ void SessionMachine::note_locked(const Catalog* catalog, Oid relation) {
     }
 }
 
+// TRUNCATE sets the counters of its tables to zero (pgstat_count_truncate).
+void SessionMachine::forget_measured(const std::vector<TableWrite>& tables) {
+    const auto catalog = port_.catalog();
+    for (const auto& write : tables) {
+        const auto table = catalog ? catalog->table_by_id(write.table) : nullptr;
+        txn_.captured_rows.erase(write.table);
+        for (auto& [relation, count] : txn_.baseline) {
+            if (table && catalog->root_of(relation) == table->oid) {
+                count = 0;
+            }
+        }
+    }
+}
+
 }  // namespace banyan::router

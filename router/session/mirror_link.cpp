@@ -58,6 +58,7 @@ std::vector<std::uint64_t> MirrorLink::reset() {
     state_ = State::down;
     shadows_ = 0;
     group_open_ = false;
+    forget_copy();
     in_transaction_ = false;
     failed_ = false;
     return lost;
@@ -198,6 +199,14 @@ std::optional<std::string> MirrorLink::finish_group(std::string& out) {
                 fail(group);
             }
             break;
+        case Kind::copy:
+            if (group.error && copy_undecided_ && is_current(group)) {
+                copying_in_ = false;
+                copy_error_ = group.message;
+            } else if (group.error && !group.given_up) {
+                fail(group);
+            }
+            break;
         case Kind::commit:
             // COMMIT of a failed transaction answers ROLLBACK.
             events_.committed(group.txn, !group.error && group.tag == "COMMIT");
@@ -219,6 +228,7 @@ void MirrorLink::fail(const Group& group) {
     // The transaction the group belonged to may have been given up already.
     if (is_current(group) && !failed_) {
         failed_ = true;
+        forget_copy();  // if one is open, it was refused with the rest
         events_.failed(group.message);
     }
 }
@@ -237,6 +247,7 @@ void MirrorLink::begin(const std::vector<std::string>& savepoints, std::string& 
     for (const auto& savepoint : savepoints) {
         sql += "; SAVEPOINT " + quote_identifier(savepoint);
     }
+    forget_copy();
     in_transaction_ = true;
     ++transaction_;
     failed_ = false;
@@ -299,7 +310,49 @@ void MirrorLink::erase(const Table& table, std::uint64_t catalog_version, std::s
     group.executes.push_back(write);
 }
 
+void MirrorLink::copy_in(std::string_view sql, std::string& out) {
+    send_query(Kind::copy, sql, out);
+    copying_in_ = copy_undecided_ = true;
+}
+
+void MirrorLink::copy_done(std::string& out) {
+    if (copying_in_) {
+        copying_in_ = false;
+        protocol::Message(out, 'c');
+    }
+}
+
+void MirrorLink::copy_decided(bool succeeded, std::string& out) {
+    if (!std::exchange(copy_undecided_, false)) {
+        return;
+    }
+    const auto error = std::exchange(copy_error_, std::nullopt);
+    if (!succeeded) {
+        fail_copy(out);
+        for (auto& group : groups_) {
+            group.given_up = group.given_up || (group.kind == Kind::copy && is_current(group));
+        }
+    } else if (error && !failed_) {
+        failed_ = true;
+        events_.failed(*error);
+    }
+}
+
+void MirrorLink::fail_copy(std::string& out) {
+    if (copying_in_) {
+        copying_in_ = false;
+        groups_.back().given_up = true;
+        protocol::Message(out, 'f').string("given up on the primary");
+    }
+}
+
+void MirrorLink::forget_copy() {
+    copying_in_ = copy_undecided_ = false;
+    copy_error_.reset();
+}
+
 void MirrorLink::end_group(std::string& out) {
+    fail_copy(out);
     if (group_open_) {
         protocol::encode_sync(out);
         group_open_ = false;
@@ -318,6 +371,7 @@ void MirrorLink::commit(std::uint64_t txn, std::string& out) {
 
 void MirrorLink::rollback(std::string& out) {
     send_query(Kind::rollback, "ROLLBACK", out);
+    forget_copy();
     in_transaction_ = false;
     failed_ = false;
 }

@@ -88,6 +88,15 @@ class MirrorLink {
     void end_group(std::string& out);
     /// One statement as text, inside the transaction.
     void statement(std::string_view sql, std::string& out);
+    /// A COPY ... FROM STDIN inside the transaction. Its data may follow at once: a server that has
+    /// refused it ignores them. Everything but copy_data() ends it, by failing it.
+    void copy_in(std::string_view sql, std::string& out);
+    /// It still takes data: whole CopyData messages may be appended to `out`.
+    bool copying_in() const { return copying_in_; }
+    void copy_done(std::string& out);
+    /// How it ended on the primary; ends it here, if nothing else has. Only then is an error here a
+    /// failure: where the primary has failed too, a savepoint can be returned to on both sides.
+    void copy_decided(bool succeeded, std::string& out);
     void commit(std::uint64_t txn, std::string& out);
     void rollback(std::string& out);
     /// Outside any transaction: settings and the like; failures are ignored.
@@ -116,10 +125,13 @@ class MirrorLink {
     std::uint32_t secret_key() const { return secret_key_; }
 
    private:
-    enum class Kind : std::uint8_t { setup, begin, apply, statement, commit, rollback, query, shadow };
+    enum class Kind : std::uint8_t {
+        setup, begin, apply, statement, copy, commit, rollback, query, shadow
+    };
     struct Group {
         Kind kind = Kind::apply;
         bool error = false;
+        bool given_up = false;  ///< a copy that was failed on purpose
         std::uint64_t txn = 0;
         std::uint64_t transaction = 0;      ///< which of this link's mirror transactions
         std::vector<std::size_t> executes;  ///< per Execute: the write index of a delete, or npos
@@ -143,6 +155,8 @@ class MirrorLink {
         return in_transaction_ && group.transaction == transaction_;
     }
     void fail(const Group& group);
+    void fail_copy(std::string& out);
+    void forget_copy();
 
     Events events_;
     State state_ = State::down;
@@ -159,6 +173,9 @@ class MirrorLink {
     std::size_t shadows_ = 0;
     std::uint64_t transaction_ = 0;
     bool group_open_ = false;
+    bool copying_in_ = false;
+    bool copy_undecided_ = false;
+    std::optional<std::string> copy_error_;  ///< of a copy undecided on the primary
     bool in_transaction_ = false;
     bool failed_ = false;
 };

@@ -143,7 +143,8 @@ Decision read(const ParsedQuery& query, const Statement& statement, const RouteC
     return decision;
 }
 
-Decision copy_from(const Statement& statement, const RouteContext& context) {
+Decision copy_from(const ParsedQuery& query, const Statement& statement,
+                   const RouteContext& context) {
     if (is_temporary(statement.target, context)) {
         return simple(Route::forward);
     }
@@ -162,9 +163,42 @@ Decision copy_from(const Statement& statement, const RouteContext& context) {
     if (found.table->user_triggers) {
         return everything_suspect(Route::suspect, "copy_with_triggers");
     }
+    std::string reason = "copy";
+    if (statement.from_stdin) {
+        auto planned = plan_copy(query, statement, found);
+        if (auto* plan = std::get_if<CopyPlan>(&planned)) {
+            Decision decision = simple(Route::copy);
+            decision.tables.push_back({found.table->id, false, "copy"});
+            decision.copy = std::make_shared<const CopyPlan>(std::move(*plan));
+            return decision;
+        }
+        reason = std::get<NotCaptured>(planned).reason;
+    }
     Decision decision = simple(Route::suspect);
-    decision.reason = "copy";
-    decision.suspects.push_back({found.table->id, "copy"});
+    decision.reason = reason;
+    decision.suspects.push_back({found.table->id, reason});
+    return decision;
+}
+
+Decision truncate(const ParsedQuery& query, const Statement& statement,
+                  const RouteContext& context) {
+    Decision decision = by_text(query, statement, context, "truncate");
+    if (decision.route != Route::mirrored_text || context.catalog == nullptr) {
+        return decision;
+    }
+    auto planned = plan_truncate(query, statement, *context.catalog, *context.search_path);
+    if (auto* plan = std::get_if<TruncatePlan>(&planned)) {
+        decision.suspects.clear();
+        for (const auto& table : plan->tables) {
+            decision.tables.push_back({table->id, true, "truncate"});
+        }
+        decision.mirror_sql = std::move(plan->sql);
+        decision.reason.clear();
+        return decision;
+    }
+    decision.reason = std::get<NotCaptured>(planned).reason;
+    // Its triggers may write anywhere.
+    decision.measure = decision.reason == "truncate_with_triggers";
     return decision;
 }
 
@@ -190,9 +224,9 @@ Decision routed(const ParsedQuery& query, const Statement& statement, const Rout
             return context.catalog == nullptr ? everything_suspect(Route::guarded, "no_catalog")
                                               : measured(context.catalog, "opaque_write");
         case StatementKind::copy_from:
-            return copy_from(statement, context);
+            return copy_from(query, statement, context);
         case StatementKind::truncate:
-            return by_text(query, statement, context, "truncate");
+            return truncate(query, statement, context);
         case StatementKind::ddl: {
             Decision decision = by_text(query, statement, context, "ddl");
             decision.reload_catalog |= decision.route == Route::mirrored_text;

@@ -10,6 +10,7 @@
 #include "router/catalog/catalog.hpp"
 #include "router/sql/capture.hpp"
 #include "router/sql/statement.hpp"
+#include "router/sql/table_writes.hpp"
 #include "router/state/ledger.hpp"
 
 namespace banyan::router {
@@ -20,7 +21,8 @@ enum class Route : std::uint8_t {
     capture,        ///< rewritten with RETURNING, applied to the mirror by row
     guarded,        ///< primary only; which tables it changed is measured, they become suspect
     mirrored_text,  ///< DDL and TRUNCATE: run on the mirror too, in the same transaction
-    suspect,        ///< primary only; `suspects` is known before it runs (COPY FROM)
+    copy,           ///< COPY FROM STDIN whose data goes to the mirror too
+    suspect,        ///< primary only; `suspects` is known before it runs (other COPY FROM)
     begin,
     commit,
     rollback,
@@ -34,7 +36,10 @@ enum class Route : std::uint8_t {
 struct Decision {
     Route route = Route::forward;
     std::shared_ptr<const CapturePlan> capture;  ///< Route::capture only
+    std::shared_ptr<const CopyPlan> copy;        ///< Route::copy only
     std::vector<SuspectMark> suspects;           ///< made suspect when the transaction commits
+    std::vector<TableWrite> tables;  ///< written on both sides; suspect only if the mirror fails
+    std::string mirror_sql;          ///< Route::mirrored_text: instead of the client's text
     /// Other tables may change by triggers or cascades: compare pg_stat_xact_user_tables.
     bool measure = false;
     bool deep = false;        ///< deep capture tells the rows it writes

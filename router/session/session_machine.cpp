@@ -115,6 +115,7 @@ void SessionMachine::pump() {
     }
     pumping_ = true;
     client_message_incomplete_ = false;
+    copy_stalled();
     while (stage_ != Stage::closed && stage_ != Stage::closing) {
         if (stage_ != Stage::ready) {
             const auto before = client_at_;
@@ -129,7 +130,8 @@ void SessionMachine::pump() {
             relay_replication();
             break;
         }
-        if (!run_steps()) {
+        // Copy data passes while a step waits for the end of the copy.
+        if (!run_steps() && !(copy_ && replies_.copying_in())) {
             break;
         }
         if (client_gone_ && (!commit_sent_ || replies_.copying_in())) {
@@ -148,6 +150,9 @@ void SessionMachine::pump() {
                 break;
             }
         }
+        if (copy_stalled()) {
+            break;
+        }
         const std::string_view waiting = std::string_view(client_in_).substr(client_at_);
         if (client_stream_left_ > 0) {
             const auto part = waiting.substr(0, client_stream_left_);
@@ -155,8 +160,12 @@ void SessionMachine::pump() {
                 break;
             }
             primary_out().append(part);
+            tee_piece(part);
             client_stream_left_ -= part.size();
             client_at_ += part.size();
+            continue;
+        }
+        if (replies_.copying_in() && pass_copy_data()) {
             continue;
         }
         if (!waiting.empty() && !protocol::is_client_message(waiting.front())) {
@@ -202,6 +211,7 @@ void SessionMachine::pump() {
             }
             // Copy data is passed on as it comes; nothing of it is ever looked at.
             primary_out().append(waiting);
+            tee_piece(waiting.substr(protocol::header_size));
             client_stream_left_ = size - waiting.size();
             client_at_ += waiting.size();
             continue;
@@ -364,6 +374,10 @@ void SessionMachine::handle_client(char type, std::string_view body, std::string
             note_ran(false);
             settings_stale_ = true;
             on_function_call(whole);
+            break;
+        case 'c':
+        case 'f':
+            on_copy_end(type, whole);
             break;
         default:
             handle_relay(type, body, whole);

@@ -84,8 +84,11 @@ class SessionMachine {
 
     /// False: stop reading from the client (too much is waiting already).
     bool wants_client_bytes() const {
-        return client_message_incomplete_ || client_in_.size() - client_at_ < (1U << 20U);
+        return !copy_stalled_ &&
+               (client_message_incomplete_ || client_in_.size() - client_at_ < (1U << 20U));
     }
+    /// Copy data waits for the mirror to read: poll() when it has been sent what is in to_server().
+    bool waits_for_mirror() const { return copy_stalled_; }
     bool held() const { return held_; }
     bool logged_in() const { return stage_ == Stage::ready; }
     bool closed() const { return stage_ == Stage::closed; }
@@ -162,6 +165,7 @@ class SessionMachine {
     struct Transaction {
         std::vector<KeyWrite> writes;
         std::vector<SuspectMark> suspects;
+        std::vector<TableWrite> tables;
         std::vector<std::string> savepoints;
         bool mirror_lost = false;      ///< the mirror has no part (any more): keys turn dirty
         bool reload_catalog = false;
@@ -169,7 +173,7 @@ class SessionMachine {
         bool measured = false;         ///< a baseline of changed tables was taken
         bool opaque = false;           ///< a statement ran that may have done anything
         bool capturing = false;        ///< deep capture records for this session
-        bool wrote_keys = false;       ///< `writes` was not empty when it was journaled
+        bool wrote = false;            ///< keys or tables were journaled
         std::map<Oid, std::int64_t> baseline;
         std::string baseline_clock;    ///< transaction start time when the baseline was taken
         std::map<TableId, std::int64_t> captured_rows;
@@ -179,7 +183,7 @@ class SessionMachine {
         bool too_large = false;         ///< its keys are not kept any more
         std::set<TableId> large_tables;
 
-        bool has_work() const { return !writes.empty() || !suspects.empty(); }
+        bool has_work() const { return !writes.empty() || !suspects.empty() || !tables.empty(); }
     };
 
     /// One captured statement while its answer streams.
@@ -192,6 +196,14 @@ class SessionMachine {
         std::vector<std::optional<std::string_view>> image;
         std::shared_ptr<HeldRows> held;  ///< the client set a row limit
         std::uint32_t max_rows = 0;
+    };
+
+    /// A COPY FROM STDIN, from before it is sent until its answer is complete.
+    struct CopyIn {
+        std::shared_ptr<const CopyPlan> plan;  ///< null: its data is the primary's alone
+        std::string settings;                  ///< SQL that makes the mirror read values alike
+        bool scripted = false;  ///< the client knows of no Flush that would bring the answer
+        bool over = false;
     };
 
     struct ShadowRead;
@@ -324,6 +336,18 @@ class SessionMachine {
     ReplyHandler script_reply(const std::shared_ptr<Script>& script, const PreparedPtr& prepared,
                               const std::shared_ptr<Capture>& capture, std::size_t shift);
 
+    // --- copy.cpp ---
+    // A mirror further behind than this keeps the client's copy data waiting.
+    static constexpr std::uint64_t max_copy_backlog = std::uint64_t{2} << 20U;
+    std::shared_ptr<CopyIn> prepare_copy(const Decision& decision);
+    ReplyHandler copy_watch(std::shared_ptr<CopyIn> copy, ReplyHandler next);
+    void begin_tee(CopyIn& copy);
+    void execute_copy(const Decision& decision, std::string_view whole);
+    bool pass_copy_data();
+    void tee_piece(std::string_view data);
+    void on_copy_end(char type, std::string_view whole);
+    bool copy_stalled();
+
     // --- transaction.cpp ---
     void count_route(const Decision& decision);
     bool mirror_usable();
@@ -336,6 +360,7 @@ class SessionMachine {
     void mirror_statement(std::string_view sql);
     void mirror_lost_in_transaction(const std::string& why);
     void note_suspects(const Decision& decision);
+    void forget_measured(const std::vector<TableWrite>& tables);
     void prepare_uncaptured(const Decision& decision);
     ReplyHandler statement_watch(const Decision& decision,
                                  std::shared_ptr<const ParsedQuery> parsed, std::size_t index);
@@ -525,6 +550,8 @@ class SessionMachine {
     Transaction txn_;
     MirrorLink mirror_;
     bool wrote_ = false;          ///< a captured statement was sent in this implicit transaction
+    std::shared_ptr<CopyIn> copy_;  ///< the server reads its data
+    bool copy_stalled_ = false;
     bool client_gone_ = false;
     bool idle_watched_ = false;
     std::uint32_t cancels_out_[2] = {0, 0};  ///< under way, by side

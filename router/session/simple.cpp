@@ -84,6 +84,8 @@ void SessionMachine::on_query(std::string_view body, std::string_view whole) {
             case Route::capture:
             case Route::guarded:
             case Route::mirrored_text:
+            case Route::copy:
+            case Route::suspect:
                 start_script(parsed);
                 break;
             default:
@@ -93,11 +95,9 @@ void SessionMachine::on_query(std::string_view body, std::string_view whole) {
         return;
     }
     bool plain = true;
-    bool copies = false;
     for (const auto& statement : parsed->statements) {
         plain = plain && is_plain(decide_statement(*parsed, statement).route) &&
                 statement.kind != StatementKind::deallocate;
-        copies = copies || (statement.kind == StatementKind::copy_from && statement.from_stdin);
     }
     note_ran(false);
     if (plain) {
@@ -107,13 +107,6 @@ void SessionMachine::on_query(std::string_view body, std::string_view whole) {
                          to_client_.append(reply);
                          settings_stale_ = settings_stale_ || type == 'C';
                      }));
-    } else if (copies) {
-        // The client will send its data in the middle of it: cannot be taken apart.
-        const std::string message(whole);
-        txn_.suspects.push_back({0, "copy_in_script"});
-        commit_barrier([this, message] {
-            send_primary(message, Expect::query, commit_on_ready());
-        });
     } else {
         start_script(parsed);
     }
@@ -158,16 +151,6 @@ void SessionMachine::forward_query(const Decision& decision,
                 return;
             }
             break;
-        case Route::suspect:
-            note_suspects(decision);
-            if (!in_block_) {
-                commit_barrier([this, message] {
-                    send_primary(message, Expect::query, commit_on_ready());
-                });
-                return;
-            }
-            send_primary(whole, Expect::query);
-            return;
         default:
             break;
     }
@@ -216,7 +199,11 @@ void SessionMachine::script_statement(const std::shared_ptr<Script>& script,
     port_.counters().add(Counter::queries);
     const std::size_t shift = characters_before(parsed.sql, statement.begin);
     std::shared_ptr<Capture> capture;
-    if (decision.capture) {
+    std::shared_ptr<CopyIn> copy;
+    if (statement.kind == StatementKind::copy_from && statement.from_stdin) {
+        copy = prepare_copy(decision);
+        copy->scripted = true;
+    } else if (decision.capture) {
         capture = std::make_shared<Capture>();
         capture->plan = decision.capture;
         capture->catalog_version = decided_catalog_version_;
@@ -246,7 +233,7 @@ void SessionMachine::script_statement(const std::shared_ptr<Script>& script,
         run_before_queries(capture, prepared, {});
     }
     const bool streams = statement.kind == StatementKind::read && statement.tag == "SelectStmt";
-    auto send = [this, script, prepared, capture, shift, streams] {
+    auto send = [this, script, prepared, capture, copy, shift, streams] {
         if (replies_.skipping()) {
             return;
         }
@@ -270,8 +257,13 @@ void SessionMachine::script_statement(const std::shared_ptr<Script>& script,
             message.clear();
         }
         protocol::encode_execute(message, "");
-        send_primary(message, Expect::execute, script_reply(script, prepared, capture, shift));
+        auto reply = script_reply(script, prepared, capture, shift);
+        send_primary(message, Expect::execute,
+                     copy ? copy_watch(copy, std::move(reply)) : std::move(reply));
         wait_primary();
+        if (copy) {
+            then([copy] { return copy->over; });
+        }
     };
     if (decision.route == Route::commit) {
         commit_barrier(send);

@@ -17,8 +17,13 @@ constexpr std::uint64_t rows_per_group = 512;
 
 void SessionMachine::count_route(const Decision& decision) {
     note_ran(decision.leaves_nothing);
+    if (!decision.mirror_sql.empty()) {
+        port_.counters().add(Counter::statements_captured);
+        return;
+    }
     switch (decision.route) {
         case Route::capture:
+        case Route::copy:
             port_.counters().add(Counter::statements_captured);
             break;
         case Route::guarded:
@@ -164,6 +169,14 @@ void SessionMachine::mirror_lost_in_transaction(const std::string& why) {
 
 void SessionMachine::note_suspects(const Decision& decision) {
     txn_.suspects.insert(txn_.suspects.end(), decision.suspects.begin(), decision.suspects.end());
+    for (const auto& write : decision.tables) {
+        const auto same = [&](const TableWrite& noted) {
+            return noted.table == write.table && noted.removes == write.removes;
+        };
+        if (std::none_of(txn_.tables.begin(), txn_.tables.end(), same)) {
+            txn_.tables.push_back(write);
+        }
+    }
 }
 
 void SessionMachine::prepare_uncaptured(const Decision& decision) {
@@ -235,7 +248,8 @@ void SessionMachine::after_statement(const Decision& decision, const std::string
             savepoint_ended(*statement, decision.route == Route::release);
             break;
         case Route::mirrored_text:
-            mirror_statement(sql);
+            mirror_statement(decision.mirror_sql.empty() ? sql : decision.mirror_sql);
+            forget_measured(decision.tables);
             break;
         case Route::prepare_transaction:
             if (statement != nullptr && tag == "PREPARE TRANSACTION") {
@@ -329,7 +343,8 @@ void SessionMachine::journal_then(std::function<void()> send) {
         CommitIntent intent;
         intent.writes = std::move(txn_.writes);
         intent.suspects = std::move(txn_.suspects);
-        txn_.wrote_keys = !intent.writes.empty();
+        intent.tables = std::move(txn_.tables);
+        txn_.wrote = !intent.writes.empty() || !intent.tables.empty();
         journal_waiting_ = true;
         commit_txn_ = port_.begin_commit(std::move(intent));
         return true;
@@ -405,7 +420,7 @@ void SessionMachine::commit_decided(bool committed) {
             rollback_mirror();
         }
         if (txn) {
-            const bool unmirrored = txn_.mirror_lost && txn_.wrote_keys;
+            const bool unmirrored = txn_.mirror_lost && txn_.wrote;
             if (committed && unmirrored) {
                 port_.counters().add(Counter::mirror_skipped);
             }

@@ -33,6 +33,9 @@ void SessionMachine::note_prepared(const std::string& gid) {
     for (const auto& mark : txn_.suspects) {
         tables.insert(mark.table);
     }
+    for (const auto& write : txn_.tables) {
+        tables.insert(write.table);
+    }
     if (txn_.reload_catalog) {
         changes.catalog = true;
         changes.marks.push_back({0, "ddl_not_mirrored"});

@@ -5,7 +5,8 @@
 namespace banyan::router {
 namespace {
 
-constexpr char entry_version = 1;
+constexpr char entry_version = 2;
+constexpr char version_without_tables = 1;
 constexpr unsigned removes_flag = 1;
 constexpr unsigned dirty_flag = 2;
 
@@ -63,12 +64,15 @@ class Reader {
 
 std::string encode_journal_entry(const CommitIntent& intent) {
     std::string out;
-    std::size_t size = 9;
+    std::size_t size = 13;
     for (const KeyWrite& write : intent.writes) {
         size += 9 + write.key.bytes.size();
     }
     for (const SuspectMark& mark : intent.suspects) {
         size += 8 + mark.reason.size();
+    }
+    for (const TableWrite& write : intent.tables) {
+        size += 9 + write.reason.size();
     }
     out.reserve(size);
     out.push_back(entry_version);
@@ -84,12 +88,19 @@ std::string encode_journal_entry(const CommitIntent& intent) {
         put_number(out, mark.table);
         put_text(out, mark.reason);
     }
+    put_number(out, intent.tables.size());
+    for (const TableWrite& write : intent.tables) {
+        out.push_back(static_cast<char>(write.removes ? removes_flag : 0U));
+        put_number(out, write.table);
+        put_text(out, write.reason);
+    }
     return out;
 }
 
 Result<CommitIntent> decode_journal_entry(std::string_view bytes) {
     Reader reader(bytes);
-    if (const std::uint32_t version = reader.byte(); version != entry_version) {
+    const std::uint32_t version = reader.byte();
+    if (version != entry_version && version != version_without_tables) {
         return Error{"journal entry of unknown version " + std::to_string(version), ""};
     }
     CommitIntent intent;
@@ -109,6 +120,14 @@ Result<CommitIntent> decode_journal_entry(std::string_view bytes) {
         mark.table = reader.number();
         mark.reason = reader.text();
         intent.suspects.push_back(std::move(mark));
+    }
+    const std::uint32_t tables = version == version_without_tables ? 0 : reader.number();
+    for (std::uint32_t i = 0; i < tables && !reader.damaged(); ++i) {
+        TableWrite write;
+        write.removes = (reader.byte() & removes_flag) != 0;
+        write.table = reader.number();
+        write.reason = reader.text();
+        intent.tables.push_back(std::move(write));
     }
     if (reader.damaged() || !reader.at_end()) {
         return Error{"damaged journal entry", ""};

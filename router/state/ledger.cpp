@@ -19,6 +19,9 @@ std::vector<TableId> tables_of(const CommitIntent& intent) {
     for (const KeyWrite& write : intent.writes) {
         add(write.key.table);
     }
+    for (const TableWrite& write : intent.tables) {
+        add(write.table);
+    }
     for (const SuspectMark& mark : intent.suspects) {
         add(mark.table);
     }
@@ -44,7 +47,10 @@ TxnId Ledger::begin_commit(CommitIntent intent, std::function<void(bool durable)
             write.dirty = true;
         }
     }
-    std::string entry = encode_journal_entry(intent);
+    std::string entry;
+    if (intent.tables.empty()) {
+        entry = encode_journal_entry(intent);  // which may be long: without the mutex
+    }
     std::vector<TableId> at_stake = tables_of(intent);
     const auto now = Impl::Clock::now();
     const std::lock_guard guard(impl_->mutex_);
@@ -56,6 +62,15 @@ TxnId Ledger::begin_commit(CommitIntent intent, std::function<void(bool durable)
         if (write.removes && !impl_->windows_.empty()) {
             impl_->touch(write.key, touched);
         }
+    }
+    for (const TableWrite& write : intent.tables) {
+        ++impl_->tables_in_flight_[write.table];
+        if (write.removes && impl_->window_open(write.table)) {
+            intent.suspects.push_back({write.table, write.reason});
+        }
+    }
+    if (!intent.tables.empty()) {
+        entry = encode_journal_entry(intent);
     }
     for (const SuspectMark& mark : intent.suspects) {
         impl_->mark_suspect(mark, changed);
@@ -164,7 +179,7 @@ std::chrono::milliseconds Ledger::limbo_age(TxnId txn) const {
 
 bool Ledger::in_flight(const RowKey& key) const {
     const std::lock_guard guard(impl_->mutex_);
-    return impl_->in_flight_.contains(key);
+    return impl_->in_flight_.contains(key) || impl_->tables_in_flight_.contains(key.table);
 }
 
 bool Ledger::wait_in_flight(std::chrono::milliseconds timeout) const {
@@ -316,7 +331,7 @@ bool Ledger::clear_suspect(TableId table, std::uint64_t generation) {
     const std::lock_guard guard(impl_->mutex_);
     const auto found = impl_->suspects_.find(table);
     if (table == 0 || found == impl_->suspects_.end() || found->second.generation != generation ||
-        impl_->carried_.contains(table) || impl_->carried_.contains(0)) {
+        impl_->carried_.contains(table) || impl_->carried_.contains(0) || impl_->settling_) {
         return false;
     }
     impl_->suspects_.erase(found);
@@ -329,6 +344,7 @@ void Ledger::forget_all() {
     const std::lock_guard guard(impl_->mutex_);
     impl_->txns_.clear();
     impl_->in_flight_.clear();
+    impl_->tables_in_flight_.clear();
     impl_->carried_.clear();
     impl_->dirty_.clear_all();
     impl_->suspects_.clear();

@@ -31,14 +31,23 @@ struct SuspectMark {
     std::string reason;
 };
 
+/// Rows of one table that both sides have written alike, without it being known which (COPY,
+/// TRUNCATE). Until the transaction's end every key of the table counts as in flight.
+struct TableWrite {
+    TableId table = 0;     ///< 0: any table; no key is in flight by it
+    bool removes = false;  ///< rows went, so that an open backfill window may bring them back
+    std::string reason;    ///< of the suspicion, should the mirror's half not commit
+};
+
 struct CommitIntent {
     std::vector<KeyWrite> writes;
     std::vector<SuspectMark> suspects;
+    std::vector<TableWrite> tables = {};
 };
 
 enum class CommitOutcome : std::uint8_t {
     mirrored,      ///< committed on both sides
-    not_mirrored,  ///< committed on the primary only: every key turns dirty
+    not_mirrored,  ///< committed on the primary only: every key turns dirty, every table suspect
     rolled_back,   ///< not committed on the primary: forgotten
 };
 
@@ -88,8 +97,8 @@ class Ledger {
 
     // --- sessions ---
 
-    /// Registers the transaction's keys as in flight, adds removals to open windows, and writes the
-    /// journal entry. `done(durable)` is called exactly once, from the writer thread, when the
+    /// Registers the transaction's keys and tables as in flight, adds removals to open windows (a
+    /// table whose rows went while one is open turns suspect), and writes the journal entry. `done(durable)` is called exactly once, from the writer thread, when the
     /// entry is in the journal; `durable` is false if the journal failed (then the tables are
     /// suspect in memory and the caller goes on without the mirror). Call before COMMIT is sent to
     /// the primary.
@@ -99,7 +108,7 @@ class Ledger {
     /// transactions are ignored.
     void finish(TxnId txn, CommitOutcome outcome);
     /// Connections were lost with the outcome unknown: the keys stay in flight until
-    /// resolve_limbo() is told that the backends are gone, then turn dirty.
+    /// resolve_limbo() is told that the backends are gone, then turn dirty (tables: suspect).
     void lose(TxnId txn, std::vector<LimboBackend> backends);
     /// The mirrored tables, whenever a catalogue has been loaded: a mark for table 0, made before
     /// or after, becomes one mark for each of them.
@@ -118,6 +127,7 @@ class Ledger {
 
     // --- in flight ---
 
+    /// The key, or its whole table, is written by a transaction in flight.
     bool in_flight(const RowKey& key) const;
     /// Blocks until every transaction in flight at the call has ended, or the timeout passes
     /// (false).
@@ -161,8 +171,8 @@ class Ledger {
     std::vector<SuspectTable> suspects() const;
     /// The table's own suspicion, or the one of table 0 while that stands for all.
     std::optional<SuspectTable> suspect(TableId table) const;
-    /// Clears the suspicion if its generation is unchanged and no transaction in flight carries a
-    /// mark for the table.
+    /// Clears the suspicion if its generation is unchanged, no transaction in flight carries a
+    /// mark for the table, and everything older than mirroring has ended.
     bool clear_suspect(TableId table, std::uint64_t generation);
 
     /// Forgets keys, suspicions and journal of every table: when mirroring ends (back to INITIAL,

@@ -101,10 +101,13 @@ void Ledger::Impl::touch(const RowKey& key, std::vector<DirtyKey>& changed) {
     }
 }
 
-bool Ledger::Impl::repair_blocked(TableId table) const {
-    return windows_waiting_.contains(table) ||
-           std::any_of(windows_.begin(), windows_.end(),
+bool Ledger::Impl::window_open(TableId table) const {
+    return std::any_of(windows_.begin(), windows_.end(),
                        [&](const auto& entry) { return entry.second.table == table; });
+}
+
+bool Ledger::Impl::repair_blocked(TableId table) const {
+    return windows_waiting_.contains(table) || window_open(table);
 }
 
 void Ledger::Impl::end(TxnId id, CommitOutcome outcome, const char* reason) {
@@ -122,6 +125,15 @@ void Ledger::Impl::end(TxnId id, CommitOutcome outcome, const char* reason) {
         if (outcome == CommitOutcome::not_mirrored ||
             (outcome == CommitOutcome::mirrored && write.dirty)) {
             keys.push_back(mark_dirty(write.key, reason));
+        }
+    }
+    const bool settled = outcome == CommitOutcome::mirrored && found->second.settling;
+    for (const TableWrite& write : found->second.intent.tables) {
+        if (--tables_in_flight_[write.table] == 0) {
+            tables_in_flight_.erase(write.table);
+        }
+        if (outcome == CommitOutcome::not_mirrored || settled) {
+            mark_suspect({write.table, settled ? reason : write.reason}, suspects);
         }
     }
     for (const SuspectMark& mark : found->second.intent.suspects) {
@@ -175,6 +187,9 @@ void Ledger::Impl::recover() {
         }
         for (const KeyWrite& key_write : intent->writes) {
             mark_dirty(key_write.key, "recovered");
+        }
+        for (const TableWrite& table_write : intent->tables) {
+            mark_suspect({table_write.table, table_write.reason}, changed);
         }
         for (const SuspectMark& mark : intent->suspects) {
             mark_suspect(mark, changed);

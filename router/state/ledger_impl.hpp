@@ -63,6 +63,7 @@ class Ledger::Impl {
     /// read the row before it went. The key is dirty at once, not when the window closes, so that a
     /// crash between the chunk's commit and that moment loses nothing.
     void touch(const RowKey& key, std::vector<DirtyKey>& changed);
+    bool window_open(TableId table) const;
     /// A window is open, or waits for a repair to end: it goes first, or a busy repair would starve
     /// it.
     bool repair_blocked(TableId table) const;
@@ -78,6 +79,7 @@ class Ledger::Impl {
     std::map<TxnId, Txn> txns_;  // ordered: the first is the oldest
     TxnId last_txn_ = 0;
     std::unordered_map<RowKey, std::uint32_t, RowKeyHash> in_flight_;
+    std::unordered_map<TableId, std::uint32_t> tables_in_flight_;
     DirtyQueue dirty_;
     std::uint64_t generation_ = 0;
 

@@ -68,10 +68,10 @@ def test_a_client_that_vanished_while_its_mirror_waits_for_a_lock_leaves_no_stat
     client = banyan.wire()
     client.query("begin").ok()
     client.query("truncate t").ok()
-    wait_until(lambda: running(banyan.target, banyan, "truncate t") == 1, "the mirror waits for the lock")
+    wait_until(lambda: running(banyan.target, banyan, 'TRUNCATE TABLE "public"."t"') == 1, "the mirror waits for the lock")
     client.send(query("commit"))
     vanish(client)
-    wait_until(lambda: running(banyan.target, banyan, "truncate t") == 0, "its statement has ended there", 20)
+    wait_until(lambda: running(banyan.target, banyan, 'TRUNCATE TABLE "public"."t"') == 0, "its statement has ended there", 20)
     wait_until(lambda: banyan.source.sql("select count(*) from pg_stat_activity where datname = %s and usename = 'app'",
                                          parameters=(banyan.database,)) == [(0,)], "no backend is left", 20)
     locker.rollback()

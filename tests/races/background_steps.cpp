@@ -84,8 +84,32 @@ void Machine::copier_steps(const State& state) {
 
 bool Machine::in_flight(const State& state, int key) const {
     return std::any_of(state.client.begin(), state.client.end(), [&](const ClientState& client) {
-        return client.journaled && (client.touched & bit(key)) != 0;
+        const Byte copied = is(Mutant::copied_table_not_in_flight) ? no_row : client.copied;
+        return client.journaled && ((client.touched | copied) & bit(key)) != 0;
     });
+}
+
+void Machine::verify_steps(const State& state) {
+    const bool quiet = std::none_of(state.client.begin(), state.client.end(),
+                                    [](const ClientState& client) { return client.journaled != 0; });
+    if (!quiet || state.settling || state.recovering ||
+        Control(state.control) == Control::drained) {
+        return;
+    }
+    for (int key = 0; key < keys; ++key) {
+        if ((state.suspect & bit(key)) == 0) {
+            continue;
+        }
+        State next = state;
+        const auto at = static_cast<std::size_t>(key);
+        if (state.db[0][at].committed == state.db[1][at].committed) {
+            next.suspect = static_cast<Byte>(next.suspect & ~bit(key));
+            add(next, "verification: finds a table equal");
+        } else if ((state.dirty & bit(key)) == 0) {
+            mark(next, bit(key));
+            add(next, "verification: finds a row that differs");
+        }
+    }
 }
 
 void Machine::requeue(const State& state, const char* why) {

@@ -19,6 +19,18 @@ Outcome Machine::run(State& state, int side, Byte me, const Op& op, Byte value,
                                                        : learn->removed & ~bit(int(written)));
         }
     };
+    const auto note_copy = [&](int table) {
+        if (learn != nullptr) {
+            learn->copied = static_cast<Byte>(learn->copied | bit(table));
+        }
+    };
+    if (op.kind == OpKind::copy && op.key == 0) {
+        const auto outcome = insert_plain(parent, me, value);
+        if (outcome == Outcome::done) {
+            note_copy(0);
+        }
+        return outcome;
+    }
     if (op.kind == OpKind::remove) {
         // The cascade's rows are locked first, as Banyan's question before the statement does.
         if (op.key == 0 && visible(child, me) != no_row) {
@@ -33,7 +45,8 @@ Outcome Machine::run(State& state, int side, Byte me, const Op& op, Byte value,
         }
         return outcome;
     }
-    if (op.key == 1 && op.kind == OpKind::upsert) {  // the foreign key's check
+    if (op.key == 1 && (op.kind == OpKind::upsert || op.kind == OpKind::copy)) {
+        // The foreign key's check.
         const bool removed_by_other = parent.owner != nobody && parent.owner != me &&
                                       parent.changed && parent.pending == no_row;
         if (visible(parent, me) == no_row) {
@@ -42,12 +55,13 @@ Outcome Machine::run(State& state, int side, Byte me, const Op& op, Byte value,
         if (removed_by_other) {
             return Outcome::blocked;
         }
-        if (upsert(child, me, value) == Outcome::blocked) {
-            return Outcome::blocked;
+        const auto outcome = op.kind == OpKind::copy ? insert_plain(child, me, value)
+                                                     : upsert(child, me, value);
+        if (outcome == Outcome::done) {
+            parent.shared = static_cast<Byte>(parent.shared | bit(me));
+            op.kind == OpKind::copy ? note_copy(1) : note(1, false);
         }
-        parent.shared = static_cast<Byte>(parent.shared | bit(me));
-        note(1, false);
-        return Outcome::done;
+        return outcome;
     }
     const auto outcome =
         op.kind == OpKind::update ? update(rows[key], me, value) : upsert(rows[key], me, value);
@@ -148,6 +162,13 @@ void Machine::apply_steps(const State& state, int i, const std::vector<Op>& ops)
         add(given_up, who(i) + "waits too long on the mirror (R17)");
         return;
     }
+    if (op.kind == OpKind::copy && outcome == Outcome::no_row_there) {
+        next = state;
+        next.client[static_cast<std::size_t>(i)].mirror_lost = 1;
+        end(next, mirror, me, false);
+        add(next, who(i) + "its copy meets a duplicate on the mirror");
+        return;
+    }
     ++c.on_mirror;
     add(next, who(i) + "image on the mirror");
 }
@@ -162,6 +183,9 @@ Outcome Machine::apply(State& state, int mirror, Byte me, const Op& op, Byte val
         }
         return outcome;
     };
+    if (op.kind == OpKind::copy) {
+        return insert_plain(rows[static_cast<std::size_t>(op.key)], me, value);
+    }
     if (op.kind == OpKind::remove) {
         if (op.key == 0 && (client.removed & bit(1)) != 0 && erase(1) == Outcome::blocked) {
             return Outcome::blocked;
@@ -198,6 +222,9 @@ void Machine::statement_steps(const State& state, int i, const std::vector<Op>& 
             if (client.on_primary > 0) {  // only who holds something can be in a deadlock
                 abort(state, i, "is the victim of a deadlock");
             }
+        } else if (outcome == Outcome::no_row_there &&
+                   ops[static_cast<std::size_t>(client.on_primary)].kind == OpKind::copy) {
+            abort(state, i, "copies a duplicate, or a row without its parent");
         } else {
             ++c.on_primary;
             add(next, who(i) + "statement on the primary");
@@ -251,6 +278,7 @@ void Machine::enter_ledger(State& state, ClientState& client) const {
     }
     if (state.settling && !is(Mutant::mirrored_beside_unmirrored)) {
         mark(state, client.touched);
+        suspect(state, client.copied);
     }
     if (state.copy.window && !is(Mutant::no_window)) {
         state.copy.touched = static_cast<Byte>(state.copy.touched | client.removed);
@@ -276,6 +304,9 @@ void Machine::committed_steps(const State& state, int i, const std::vector<Op>& 
     const auto finish = [&](bool on_mirror, bool known, const char* step) {
         State next = state;
         end(next, mirror, me, on_mirror);
+        if (!known && !is(Mutant::lost_copy_leaves_no_suspicion)) {
+            suspect(next, client.copied);
+        }
         if (!known && !is(Mutant::no_journal)) {
             mark(next, client.touched);
         } else if (client.missed != 0) {

@@ -24,7 +24,10 @@ const char* name_of(Mutant mutant) {
                                          "drained_before_admission_closed",
                                          "recovery_does_not_wait",
                                          "mirror_commits_first",
-                                         "mirrored_beside_unmirrored"};
+                                         "mirrored_beside_unmirrored",
+                                         "copied_table_not_in_flight",
+                                         "lost_copy_leaves_no_suspicion",
+                                         "copy_is_not_journaled"};
     static_assert(names.size() == static_cast<std::size_t>(Mutant::count_));
     return names[static_cast<std::size_t>(mutant)];
 }
@@ -69,6 +72,8 @@ Exploration explore(const Scenario& scenario, Mutant mutant) {
                 wrong = "nothing can go on";
             } else if (state.dirty != 0) {
                 wrong = "keys are dirty for ever";
+            } else if (state.suspect != 0) {
+                wrong = "tables are suspect for ever";
             } else {
                 for (std::size_t key = 0; key < keys; ++key) {
                     if (state.db[0][key].committed != state.db[1][key].committed) {

@@ -18,6 +18,7 @@ enum class OpKind : std::uint8_t {
     upsert,  ///< INSERT ... ON CONFLICT DO UPDATE
     update,  ///< UPDATE: nothing if there is no row
     remove,  ///< DELETE, with what it cascades to
+    copy,    ///< COPY: a plain INSERT on both sides, of which the ledger knows the table alone
 };
 
 struct Op {
@@ -47,6 +48,9 @@ enum class Mutant : std::uint8_t {
     recovery_does_not_wait,
     mirror_commits_first,
     mirrored_beside_unmirrored,
+    copied_table_not_in_flight,
+    lost_copy_leaves_no_suspicion,
+    copy_is_not_journaled,
     count_,
 };
 const char* name_of(Mutant mutant);

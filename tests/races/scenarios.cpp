@@ -11,13 +11,16 @@ constexpr Op remove0{OpKind::remove, 0};
 constexpr Op upsert1{OpKind::upsert, 1};
 constexpr Op update1{OpKind::update, 1};
 constexpr Op remove1{OpKind::remove, 1};
+constexpr Op copy0{OpKind::copy, 0};
+constexpr Op copy1{OpKind::copy, 1};
 
 }  // namespace
 
 std::vector<Scenario> scenarios(bool thorough) {
     std::vector<Scenario> all;
     // Every pair of statements, from every beginning.
-    const std::vector<Op> ops = {upsert0, update0, remove0, upsert1, update1, remove1};
+    const std::vector<Op> ops = {upsert0, update0, remove0, upsert1, update1, remove1,
+                                 copy0,   copy1};
     const std::array<std::array<bool, keys>, 3> beginnings = {
         {{false, false}, {true, false}, {true, true}}};
     for (const auto& beginning : beginnings) {
@@ -36,6 +39,9 @@ std::vector<Scenario> scenarios(bool thorough) {
         {Program{{upsert0}, {remove0}}, Program{{upsert0}}},
         {Program{{upsert0}, {upsert1}}, Program{{remove0}}},
         {Program{{remove0}, {upsert0}}, Program{{update0}}},
+        {Program{{remove0}, {copy0}}, Program{{upsert0}}},
+        {Program{{copy0, copy1}}, Program{{remove0}}},
+        {Program{{copy0, remove0}}, Program{{copy0}}},
     };
     for (const auto& beginning : beginnings) {
         for (const auto& programs : longer) {
@@ -56,6 +62,7 @@ std::string describe(const Scenario& scenario) {
             text += t == 0 ? "" : "; ";
             for (const auto& op : program[t]) {
                 text += op.kind == OpKind::upsert   ? "upsert"
+                        : op.kind == OpKind::copy   ? "copy"
                         : op.kind == OpKind::update ? "update"
                                                     : "remove";
                 text += std::to_string(op.key) + " ";

@@ -46,6 +46,7 @@ struct ClientState {
     Byte mirror_lost = 0;  ///< the mirror's half was given up
     Byte touched = 0;      ///< bit mask of keys written
     Byte removed = 0;      ///< bit mask of keys removed
+    Byte copied = 0;       ///< bit mask of tables (one for each key) written by COPY
     Byte missed = 0;       ///< bit mask of removals that found no row on the mirror
     Byte journaled = 0;
     Byte updates = 0;  ///< bit mask of keys that were there when updated (for a mutant)
@@ -87,6 +88,7 @@ struct State {
     std::array<Byte, clients> orphan_side{};  ///< which database was their primary
     Byte dirty = 0;                           ///< bit mask
     Byte again = 0;                           ///< bit mask: marked since repair read the generation
+    Byte suspect = 0;                         ///< bit mask of tables
 };
 static_assert(std::has_unique_object_representations_v<State>);
 
@@ -159,6 +161,13 @@ inline Outcome insert_nothing(Cell& cell, Byte me, Byte value) {
         return Outcome::no_row_there;
     }
     return upsert(cell, me, value);
+}
+
+// INSERT, and what a COPY does for each row. no_row_there: a row is, a duplicate key.
+inline Outcome insert_plain(Cell& cell, Byte me, Byte value) {
+    return visible(cell, me) == no_row || (cell.owner != nobody && cell.owner != me && cell.changed)
+               ? insert_nothing(cell, me, value)
+               : Outcome::no_row_there;
 }
 
 inline void end(State& state, int side, Byte me, bool commit) {

@@ -39,7 +39,7 @@ class Deep : public Scene {
         for (const auto& each : sample.tables()) {
             auto table = std::make_shared<router::Table>(*each);
             for (auto& column : table->columns) {
-                column.in_record = true;
+                column.portable = true;
             }
             table->deep = table->name == "item";
             catalog.add_table(table);

@@ -55,6 +55,10 @@ class FakeServer {
         : name_(std::move(name)), process_id_(process_id), events_(events) {
         settings({});
         on("pg_stat_xact_user_tables", Reply({"relid", "count"}, {{"clock", "1"}}));
+        on("current_setting('client_encoding')",
+           Reply({"client_encoding", "DateStyle", "IntervalStyle", "TimeZone",
+                  "timezone_abbreviations", "array_nulls", "xmloption"},
+                 {{"UTF8", "ISO, MDY", "postgres", "UTC", "Default", "on", "content"}}));
         on("pg_prepared_statements WHERE name", Reply({"name", "statement", "sql", "types"}));
     }
 
@@ -118,6 +122,17 @@ class FakeServer {
     Lines log() { return std::exchange(log_, {}); }
     const std::string& total() const { return total_; }
     char status() const { return status_; }
+    /// A row of the copy data under way is refused.
+    void refuse_copy(const std::string& sqlstate) {
+        copy_in_ = false;
+        fail(sqlstate);
+        if (copy_is_simple_) {
+            ready();
+        } else {
+            ignoring_ = true;
+        }
+    }
+    bool copying() const { return copy_in_; }
     bool holds(const std::string& statement) const { return statements_.contains(statement); }
 
     /// A message the server sends on its own, or out of order.

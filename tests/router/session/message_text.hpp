@@ -29,6 +29,12 @@ inline std::string abbreviated(std::string sql) {
     if (has("FROM pg_catalog.pg_prepared_statements WHERE name")) {
         return "<prepared>";
     }
+    if (sql.starts_with("SELECT pg_catalog.current_setting('client_encoding')")) {
+        return "<copy settings>";
+    }
+    if (sql.starts_with("SELECT pg_catalog.set_config('client_encoding'")) {
+        return "<set copy settings>";
+    }
     if (sql.starts_with("SET session_replication_role")) {
         return "<setup>";
     }

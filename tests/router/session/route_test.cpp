@@ -50,7 +50,10 @@ TEST(Route, EveryKindOfStatementHasItsRoute) {
         {"INSERT INTO scratch VALUES (1)", Route::forward},
         {"INSERT INTO left_out VALUES (1)", Route::forward},
         {"WITH d AS (DELETE FROM item RETURNING *) SELECT * FROM d", Route::guarded, true},
-        {"COPY item FROM STDIN", Route::suspect},
+        {"COPY item FROM STDIN", Route::copy},
+        {"COPY item FROM '/a/file'", Route::suspect},
+        {"COPY item (id) FROM STDIN", Route::suspect},
+        {"COPY keyless FROM STDIN", Route::suspect},
         {"COPY scratch FROM STDIN", Route::forward},
         {"COPY watched FROM STDIN", Route::suspect, false, true},
         {"COPY item_view FROM STDIN", Route::suspect, false, true},
@@ -125,10 +128,27 @@ TEST(Route, WhatIsNotCapturedNamesItsTables) {
         return tables;
     };
     EXPECT_EQ(named(decided("INSERT INTO keyless VALUES (1)")), std::vector<TableId>{142});
-    EXPECT_EQ(named(decided("COPY item FROM STDIN")), std::vector<TableId>{100});
-    EXPECT_EQ(named(decided("TRUNCATE item, pair")), (std::vector<TableId>{100, 101}));
+    EXPECT_EQ(named(decided("COPY item (id) FROM STDIN")), std::vector<TableId>{100});
+    EXPECT_EQ(named(decided("TRUNCATE item, keyless")), (std::vector<TableId>{100, 142}));
     EXPECT_EQ(named(decided("DELETE FROM secured")), std::vector<TableId>{143});
     EXPECT_EQ(decided("INSERT INTO keyless VALUES (1)").reason, "no_key");
+}
+
+TEST(Route, WhatBothSidesWriteAlikeIsSuspectOnlyIfTheMirrorFails) {
+    const auto copied = decided("COPY item FROM STDIN");
+    EXPECT_TRUE(copied.suspects.empty());
+    ASSERT_EQ(copied.tables.size(), 1U);
+    EXPECT_EQ(copied.tables[0].table, 100U);
+    EXPECT_FALSE(copied.tables[0].removes);
+    const auto truncated = decided("TRUNCATE item, pair");
+    EXPECT_TRUE(truncated.suspects.empty());
+    ASSERT_EQ(truncated.tables.size(), 2U);
+    EXPECT_EQ(truncated.tables[1].table, 101U);
+    EXPECT_TRUE(truncated.tables[1].removes);
+    EXPECT_EQ(truncated.mirror_sql, R"(TRUNCATE TABLE "public"."item", "public"."pair")");
+    const auto triggered = decided("TRUNCATE watched");
+    EXPECT_TRUE(triggered.tables.empty());
+    EXPECT_TRUE(triggered.measure) << "its triggers may write anywhere";
 }
 
 TEST(Route, OnlyDdlReloadsTheCatalogue) {

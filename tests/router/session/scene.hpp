@@ -258,6 +258,7 @@ class Scene {
     bool verifiers_answer = true;
     router::RoleVerifiers role_verifiers;  ///< not readable unless a test sets them
     bool client_reads = true;
+    bool target_reads = true;  ///< false: its socket takes nothing
     bool cancels_answer = true;
     bool connects_answer = true;
     std::size_t client_chunk = std::string::npos;
@@ -284,7 +285,9 @@ class Scene {
             machine.client_drained();
         }
         for (const Side side : {Side::source, Side::target}) {
-            server(side).receive(std::exchange(machine.to_server(side), {}));
+            if (side == Side::source || target_reads) {
+                server(side).receive(std::exchange(machine.to_server(side), {}));
+            }
         }
     }
 

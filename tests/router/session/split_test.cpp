@@ -71,7 +71,15 @@ Outcome outcome(const Case& each, Feed feed) {
     result.client = scene.client_total().substr(before);
     result.source = scene.source.log();
     std::erase(result.source, "Flush");
-    result.target = scene.target.log();
+    for (auto& line : scene.target.log()) {
+        const bool goes_on = line.starts_with("CopyData ") && !result.target.empty() &&
+                             result.target.back().starts_with("CopyData ");
+        if (goes_on) {
+            result.target.back() += line.substr(9);  // its copy data may be cut elsewhere
+        } else {
+            result.target.push_back(std::move(line));
+        }
+    }
     for (const auto& event : scene.events) {
         if (event.starts_with("finish")) {
             result.finished.push_back(event);

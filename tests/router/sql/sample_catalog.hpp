@@ -16,6 +16,7 @@ inline Column column(std::string name) {
     result.type = 23;
     result.type_name = "integer";
     result.binary = true;
+    result.portable = true;
     return result;
 }
 
@@ -30,6 +31,7 @@ inline Table table(Oid oid, std::string name, const std::vector<std::string>& co
         result.columns.push_back(column(each));
     }
     result.key = std::move(key);
+    result.same_columns = true;
     return result;
 }
 
@@ -60,6 +62,7 @@ inline Catalog sample_catalog() {
     std::vector<Table> tables;
     tables.push_back(table(100, "item", {"id", "name", "Odd \"Name"}));
     tables.push_back(table(101, "pair", {"a", "b", "v"}, {1, 0}));
+    tables.back().columns[2].omittable = true;
     tables.push_back(table(110, "parent", {"id", "code", "note"}));
     tables.back().cascades = {cascade(111, {"parent_id"}, {"id"}, ReferentialAction::cascade, none),
                               cascade(113, {"code"}, {"code"}, none, ReferentialAction::cascade)};

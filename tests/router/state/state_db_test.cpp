@@ -217,6 +217,7 @@ TEST(JournalEntryTest, AnEntryComesBackAsItWas) {
     intent.writes.push_back({{7, std::string("\0\0\0\1x", 5)}, true, false});
     intent.writes.push_back({{0xFFFFFFFF, ""}, false, true});
     intent.suspects.push_back({0, "truncate"});
+    intent.tables.push_back({9, true, "why"});
     const auto back = decode_journal_entry(encode_journal_entry(intent));
     ASSERT_TRUE(back);
     ASSERT_EQ(back->writes.size(), 2U);
@@ -227,23 +228,40 @@ TEST(JournalEntryTest, AnEntryComesBackAsItWas) {
     EXPECT_TRUE(back->writes[1].dirty);
     ASSERT_EQ(back->suspects.size(), 1U);
     EXPECT_EQ(back->suspects[0].reason, "truncate");
+    ASSERT_EQ(back->tables.size(), 1U);
+    EXPECT_EQ(back->tables[0].table, 9U);
+    EXPECT_TRUE(back->tables[0].removes);
+    EXPECT_EQ(back->tables[0].reason, "why");
 }
 
 TEST(JournalEntryTest, EveryTruncationAndAnUnknownVersionAreErrors) {
     CommitIntent intent;
     intent.writes.push_back({{7, "key"}, true, false});
     intent.suspects.push_back({1, "why"});
+    intent.tables.push_back({2, false, "copy"});
     const std::string whole = encode_journal_entry(intent);
     for (std::size_t size = 0; size < whole.size(); ++size) {
         EXPECT_FALSE(decode_journal_entry(whole.substr(0, size))) << size;
     }
     EXPECT_FALSE(decode_journal_entry(whole + "x"));
     std::string other = whole;
-    other[0] = 2;
+    other[0] = 3;
     EXPECT_FALSE(decode_journal_entry(other));
     std::string huge = whole;
     huge[1] = '\x7f';  // two thousand million writes
     EXPECT_FALSE(decode_journal_entry(huge));
+}
+
+TEST(JournalEntryTest, AnEntryOfTheFormerVersionIsRead) {
+    CommitIntent intent;
+    intent.writes.push_back({{7, "key"}, true, false});
+    std::string former = encode_journal_entry(intent);
+    former[0] = 1;
+    former.resize(former.size() - 4);  // it had no count of tables
+    const auto back = decode_journal_entry(former);
+    ASSERT_TRUE(back);
+    ASSERT_EQ(back->writes.size(), 1U);
+    EXPECT_TRUE(back->tables.empty());
 }
 
 }  // namespace
