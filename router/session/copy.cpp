@@ -124,15 +124,26 @@ void SessionMachine::begin_tee(CopyIn& copy) {
 }
 
 // An Execute of the client's own.
-void SessionMachine::execute_copy(const Decision& decision, std::string_view whole) {
+void SessionMachine::execute_copy(const Prepared& prepared, std::string_view whole) {
+    const Decision decision = prepared.decision;
     const auto copy = prepare_copy(decision);
-    then([this, copy, message = std::string(whole)] {
+    copy->scripted = decision.deep;  // its end is waited for
+    then([this, copy, decision, parsed = prepared.parsed, message = std::string(whole)] {
         if (!replies_.skipping()) {
-            send_primary(message, Expect::execute, copy_watch(copy, nullptr));
+            ReplyHandler next = decision.route == Route::guarded
+                                    ? statement_watch(decision, parsed, 0)
+                                    : nullptr;
+            send_primary(message, Expect::execute, copy_watch(copy, std::move(next)));
             wait_primary();  // for its CopyInResponse: what comes before it is not teed
+        } else {
+            copy->over = true;
         }
         return true;
     });
+    if (decision.deep) {
+        then([copy] { return copy->over; });
+        take_captured();
+    }
 }
 
 // --- data ---

@@ -354,7 +354,7 @@ void SessionMachine::on_execute(std::string_view body, std::string_view whole) {
             execute_captured(portal, std::string(execute->portal), execute->max_rows);
             break;
         case Route::copy:
-            execute_copy(decision, whole);
+            execute_copy(*portal.prepared, whole);
             break;
         case Route::suspect:
             note_suspects(decision);
@@ -391,6 +391,11 @@ void SessionMachine::on_execute(std::string_view body, std::string_view whole) {
             break;
         }
         default: {
+            if (portal.prepared->parsed->parsed &&
+                portal.prepared->parsed->statements.front().from_stdin) {
+                execute_copy(*portal.prepared, whole);
+                break;
+            }
             const std::string message(whole);
             const auto prepared = portal.prepared;
             prepare_uncaptured(decision);

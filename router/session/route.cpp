@@ -152,19 +152,16 @@ Decision copy_from(const ParsedQuery& query, const Statement& statement,
         return everything_suspect(Route::suspect, "copy");
     }
     const auto found = context.catalog->find(statement.target, *context.search_path);
-    if (found.relkind != 0 && !found.table) {
-        // A view with an INSTEAD OF trigger may write anywhere.
-        return found.relkind == 'v' ? everything_suspect(Route::suspect, "copy_to_view")
-                                    : simple(Route::forward);
-    }
     if (!found.table) {
-        return everything_suspect(Route::suspect, "copy");
-    }
-    if (found.table->user_triggers) {
-        return everything_suspect(Route::suspect, "copy_with_triggers");
+        // A view's INSTEAD OF trigger may write anywhere.
+        const bool nothing = found.relkind != 0 && found.relkind != 'v';
+        return nothing ? simple(Route::forward)
+                       : measured(context.catalog, found.relkind == 'v' ? "copy_to_view" : "copy");
     }
     std::string reason = "copy";
-    if (statement.from_stdin) {
+    if (found.table->user_triggers) {
+        reason = "copy_with_triggers";
+    } else if (statement.from_stdin) {
         auto planned = plan_copy(query, statement, found);
         if (auto* plan = std::get_if<CopyPlan>(&planned)) {
             Decision decision = simple(Route::copy);
@@ -174,9 +171,10 @@ Decision copy_from(const ParsedQuery& query, const Statement& statement,
         }
         reason = std::get<NotCaptured>(planned).reason;
     }
-    Decision decision = simple(Route::suspect);
-    decision.reason = reason;
-    decision.suspects.push_back({found.table->id, reason});
+    Decision decision = measured(context.catalog, reason);
+    if (!found.table->deep) {
+        decision.suspects.push_back({found.table->id, reason});
+    }
     return decision;
 }
 

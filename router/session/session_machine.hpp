@@ -342,7 +342,7 @@ class SessionMachine {
     std::shared_ptr<CopyIn> prepare_copy(const Decision& decision);
     ReplyHandler copy_watch(std::shared_ptr<CopyIn> copy, ReplyHandler next);
     void begin_tee(CopyIn& copy);
-    void execute_copy(const Decision& decision, std::string_view whole);
+    void execute_copy(const Prepared& prepared, std::string_view whole);
     bool pass_copy_data();
     void tee_piece(std::string_view data);
     void on_copy_end(char type, std::string_view whole);

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from kit import SLOW, wait_until
-from wire import Wire
+from wire import COPY_DONE, FLUSH, SYNC, Wire, bind, copy_data, execute, parse, query
 
 SCHEMA = """
 create table acc (id int primary key, v text, n int not null default 0);
@@ -342,3 +342,44 @@ def dump(cluster, database):
     """The schema, as pg_dump sees it."""
     text = subprocess.run(["pg_dump", "--schema-only", cluster.dsn(database)], check=True, stdout=subprocess.PIPE, text=True).stdout
     return [line for line in text.splitlines() if line and not line.startswith(("--", "\\"))]
+
+
+COPIES = {
+    "volatile defaults": ("log (what)", ["a", "b", "c"]),
+    "a trigger that writes elsewhere": ("watched", ["51\tx", "52\ty"]),
+    "a rule's table": ("ruled", ["61\tx", "62\ty"]),
+    "a view": ("joined", ["8100\tv\tw"]),
+    "a trigger that writes the row again": ("own", ["71\tx\t0", "72\ty\t0"]),
+    "inheritance": ("derived", ["81\tx\ty"]),
+}
+
+
+@pytest.mark.short
+@pytest.mark.parametrize("way", ["simple", "extended", "block", "extended block"])
+def test_copies_whose_rows_do_not_follow_from_their_data(deep, way):
+    with deep.wire() as client:
+        for number, (kind, (target, lines)) in enumerate(COPIES.items()):
+            lines = [line if number == 0 else f"{int(line.split(chr(9))[0]) + 1000 * WAY[way]}\t" + line.split("\t", 1)[1] for line in lines]
+            sql = f"copy {target} from stdin"
+            if "block" in way:
+                client.query("begin").ok()
+            data = copy_data("".join(line + "\n" for line in lines).encode()) + COPY_DONE
+            if "extended" in way:
+                client.send(parse(sql), bind(), execute(), FLUSH)
+                client.reply(b"G")
+                client.send(data, SYNC)
+            else:
+                client.send(query(sql))
+                client.reply(b"G")
+                client.send(data)
+            assert client.reply().ok().tags == [f"COPY {len(lines)}"], kind
+            if "block" in way:
+                client.query("commit").ok()
+            assert suspects(deep) == {}, kind
+        deep.admin.wait_no_dirty()
+    deep.assert_equal(settle=2)
+    deep.admin.wait_clean()
+    deep.assert_equal(settle=2)
+
+
+WAY = {"simple": 1, "extended": 2, "block": 3, "extended block": 4}
