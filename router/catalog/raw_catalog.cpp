@@ -80,7 +80,7 @@ constexpr std::string_view constant_default =
     " WHEN NOT a.atthasdef THEN CASE WHEN t.typdefault IS NULL THEN 'NULL' END"
     " WHEN NOT EXISTS (SELECT FROM pg_catalog.regexp_matches("
     "                    d.adbin::pg_catalog.text, '{([A-Z_]+)', 'g') AS node(words)"
-    "                  WHERE node.words[1] NOT IN ('CONST', 'FUNCEXPR', 'RELABELTYPE'))"
+    "                  WHERE node.words[1] NOT IN ('CONST', 'FUNCEXPR', 'RELABELTYPE', 'COERCETODOMAIN'))"
     "  AND NOT EXISTS (SELECT FROM pg_catalog.regexp_matches("
     "                    d.adbin::pg_catalog.text, ':funcid ([0-9]+)', 'g') AS call(words)"
     "                  LEFT JOIN pg_catalog.pg_proc p ON p.oid = call.words[1]::pg_catalog.oid"

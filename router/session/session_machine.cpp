@@ -130,8 +130,9 @@ void SessionMachine::pump() {
             relay_replication();
             break;
         }
-        // Copy data passes while a step waits for the end of the copy.
-        if (!run_steps() && !(copy_ && replies_.copying_in())) {
+        // Copy data passes while a step waits for the end of the copy. No step may write into the
+        // middle of a message of the client's.
+        if (client_stream_left_ == 0 && !run_steps() && !(copy_ && replies_.copying_in())) {
             break;
         }
         if (client_gone_ && (!commit_sent_ || replies_.copying_in())) {

@@ -230,7 +230,20 @@ std::vector<RowKey> Ledger::touched(WindowId window) const {
 
 void Ledger::close_window(WindowId window) {
     const std::lock_guard guard(impl_->mutex_);
-    impl_->windows_.erase(window);
+    const auto found = impl_->windows_.find(window);
+    if (found == impl_->windows_.end()) {
+        return;
+    }
+    const SuspectMark again{found->second.table, found->second.suspicion};
+    impl_->windows_.erase(found);
+    if (!again.reason.empty()) {
+        // A verification that ran meanwhile did not see what the chunk has brought.
+        Impl::SuspectRows changed;
+        impl_->mark_suspect(again, changed);
+        impl_->write([impl = impl_.get(), changed = std::move(changed)](sqlite3* db) {
+            impl->store_.put_suspects(db, changed);
+        });
+    }
     impl_->work_.notify_all();
 }
 
@@ -333,6 +346,11 @@ bool Ledger::clear_suspect(TableId table, std::uint64_t generation) {
     if (table == 0 || found == impl_->suspects_.end() || found->second.generation != generation ||
         impl_->carried_.contains(table) || impl_->carried_.contains(0) || impl_->settling_) {
         return false;
+    }
+    for (const auto& [id, window] : impl_->windows_) {
+        if (window.table == table && !window.suspicion.empty()) {
+            return false;
+        }
     }
     impl_->suspects_.erase(found);
     impl_->write(

@@ -86,6 +86,12 @@ void Ledger::Impl::mark_suspect(const SuspectMark& mark, SuspectRows& changed) {
     suspect.generation = ++generation_;
     suspect.reason = mark.reason;
     changed.push_back(suspect);
+    // The chunk may bring back what is gone: see close_window().
+    for (auto& [id, window] : windows_) {
+        if (window.table == mark.table) {
+            window.suspicion = mark.reason;
+        }
+    }
 }
 
 void Ledger::Impl::touch(const RowKey& key, std::vector<DirtyKey>& changed) {

@@ -37,6 +37,7 @@ class Ledger::Impl {
     struct Window {
         TableId table = 0;
         std::unordered_set<RowKey, RowKeyHash> touched;
+        std::string suspicion;  ///< the table became suspect meanwhile: the reason
     };
 
     explicit Impl(StateDb& db) : db_(db) {}

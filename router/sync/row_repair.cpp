@@ -64,7 +64,10 @@ std::string update_sql(const Table& table, const std::vector<std::size_t>& image
 
 Result<void> RowRepair::prepare_primary(Connection& primary) {
     // Locking a row writes WAL and a commit record; nothing depends on its being flushed.
-    BANYAN_TRY(primary.exec("SET synchronous_commit = off; SET statement_timeout = '10s'"));
+    // A TRUNCATE that holds the table may itself wait for this repair on the mirror (R17).
+    BANYAN_TRY(primary.exec("SET synchronous_commit = off; SET statement_timeout = '10s';"
+                            "SET lock_timeout = " +
+                            std::to_string(longest_lock_wait.count())));
     return {};
 }
 

@@ -333,6 +333,8 @@ def test_a_cancelled_copy(mirrored):
         wire.reply(until=b"G")
         wire.send(copy_data(b"7001\tx\n"))
         cancel(mirrored.port, wire.process_id, wire.secret)
+        for k in range(7002, 7100):  # a server that waits for data looks at cancels when they come
+            wire.send(copy_data(f"{k}\tx\n".encode()))
         assert [error["C"] for error in wire.reply().errors] == ["57014"]
         wire.send(copy_data(b"7002\tx\n"), COPY_DONE)
         assert wire.value("select count(*) from t") == "500"

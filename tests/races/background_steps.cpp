@@ -37,6 +37,10 @@ void Machine::copier_steps(const State& state) {
             return;
         }
         case Copier::opened:
+            if (std::any_of(state.db[0].begin(), state.db[0].end(),
+                            [](const Cell& cell) { return cell.exclusive != nobody; })) {
+                return;  // waits for the TRUNCATE's end
+            }
             for (std::size_t key = 0; key < keys; ++key) {
                 c.image[key] = state.db[0][key].committed;
             }
@@ -97,7 +101,7 @@ void Machine::verify_steps(const State& state) {
         return;
     }
     for (int key = 0; key < keys; ++key) {
-        if ((state.suspect & bit(key)) == 0) {
+        if ((state.suspect & ~state.copy.emptied & bit(key)) == 0) {
             continue;
         }
         State next = state;
@@ -147,6 +151,10 @@ void Machine::repair_steps(const State& state) {
             }
             return;
         case Repair::asked:
+            if (!use_table(on_mirror, repairer)) {
+                requeue(state, "the mirror's table is locked");
+                return;
+            }
             if (is(Mutant::repair_without_row_locks)) {
                 r.image = on_primary.committed;
                 r.state = static_cast<Byte>(Repair::read);
@@ -169,6 +177,10 @@ void Machine::repair_steps(const State& state) {
             add(next, "repair: looks at the mirror");
             return;
         case Repair::looked:
+            if (!use_table(on_primary, repairer)) {
+                requeue(state, "the primary's table is locked");
+                return;
+            }
             if (is(Mutant::repair_barrier_after_the_look) && !repair.there &&
                 in_flight(state, int(key))) {
                 requeue(state, "no row, and the key is in flight");

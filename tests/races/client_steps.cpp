@@ -24,6 +24,16 @@ Outcome Machine::run(State& state, int side, Byte me, const Op& op, Byte value,
             learn->copied = static_cast<Byte>(learn->copied | bit(table));
         }
     };
+    if (op.kind == OpKind::truncate) {
+        const auto outcome = truncate(rows[key], me);
+        if (outcome == Outcome::done) {
+            note_copy(op.key);
+            if (learn != nullptr) {
+                learn->truncated = static_cast<Byte>(learn->truncated | bit(op.key));
+            }
+        }
+        return outcome;
+    }
     if (op.kind == OpKind::copy && op.key == 0) {
         const auto outcome = insert_plain(parent, me, value);
         if (outcome == Outcome::done) {
@@ -33,6 +43,9 @@ Outcome Machine::run(State& state, int side, Byte me, const Op& op, Byte value,
     }
     if (op.kind == OpKind::remove) {
         // The cascade's rows are locked first, as Banyan's question before the statement does.
+        if (op.key == 0 && !use_table(child, me)) {
+            return Outcome::blocked;
+        }
         if (op.key == 0 && visible(child, me) != no_row) {
             if (const auto cascaded = remove(child, me); cascaded == Outcome::blocked) {
                 return cascaded;
@@ -183,6 +196,14 @@ Outcome Machine::apply(State& state, int mirror, Byte me, const Op& op, Byte val
         }
         return outcome;
     };
+    if (op.kind == OpKind::truncate) {
+        auto& row = rows[static_cast<std::size_t>(op.key)];
+        const auto outcome = truncate(row, me);
+        if (outcome == Outcome::done && is(Mutant::truncate_without_its_lock)) {
+            end(state, mirror, me, true);  // as if it were a transaction of its own
+        }
+        return outcome;
+    }
     if (op.kind == OpKind::copy) {
         return insert_plain(rows[static_cast<std::size_t>(op.key)], me, value);
     }
@@ -279,6 +300,12 @@ void Machine::enter_ledger(State& state, ClientState& client) const {
     if (state.settling && !is(Mutant::mirrored_beside_unmirrored)) {
         mark(state, client.touched);
         suspect(state, client.copied);
+    }
+    if (state.copy.window && !is(Mutant::truncate_forgets_the_window)) {
+        suspect(state, client.truncated);
+        if (!is(Mutant::suspicion_cleared_in_a_window)) {
+            state.copy.emptied = static_cast<Byte>(state.copy.emptied | client.truncated);
+        }
     }
     if (state.copy.window && !is(Mutant::no_window)) {
         state.copy.touched = static_cast<Byte>(state.copy.touched | client.removed);

@@ -27,7 +27,10 @@ const char* name_of(Mutant mutant) {
                                          "mirrored_beside_unmirrored",
                                          "copied_table_not_in_flight",
                                          "lost_copy_leaves_no_suspicion",
-                                         "copy_is_not_journaled"};
+                                         "copy_is_not_journaled",
+                                         "truncate_forgets_the_window",
+                                         "truncate_without_its_lock",
+                                         "suspicion_cleared_in_a_window"};
     static_assert(names.size() == static_cast<std::size_t>(Mutant::count_));
     return names[static_cast<std::size_t>(mutant)];
 }

@@ -19,6 +19,7 @@ enum class OpKind : std::uint8_t {
     update,  ///< UPDATE: nothing if there is no row
     remove,  ///< DELETE, with what it cascades to
     copy,    ///< COPY: a plain INSERT on both sides, of which the ledger knows the table alone
+    truncate,  ///< TRUNCATE: with the table locked against everybody; of the child's table only
 };
 
 struct Op {
@@ -51,6 +52,9 @@ enum class Mutant : std::uint8_t {
     copied_table_not_in_flight,
     lost_copy_leaves_no_suspicion,
     copy_is_not_journaled,
+    truncate_forgets_the_window,
+    truncate_without_its_lock,
+    suspicion_cleared_in_a_window,
     count_,
 };
 const char* name_of(Mutant mutant);

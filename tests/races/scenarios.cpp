@@ -13,6 +13,7 @@ constexpr Op update1{OpKind::update, 1};
 constexpr Op remove1{OpKind::remove, 1};
 constexpr Op copy0{OpKind::copy, 0};
 constexpr Op copy1{OpKind::copy, 1};
+constexpr Op truncate1{OpKind::truncate, 1};
 
 }  // namespace
 
@@ -20,7 +21,7 @@ std::vector<Scenario> scenarios(bool thorough) {
     std::vector<Scenario> all;
     // Every pair of statements, from every beginning.
     const std::vector<Op> ops = {upsert0, update0, remove0, upsert1, update1, remove1,
-                                 copy0,   copy1};
+                                 copy0,   copy1,   truncate1};
     const std::array<std::array<bool, keys>, 3> beginnings = {
         {{false, false}, {true, false}, {true, true}}};
     for (const auto& beginning : beginnings) {
@@ -42,6 +43,8 @@ std::vector<Scenario> scenarios(bool thorough) {
         {Program{{remove0}, {copy0}}, Program{{upsert0}}},
         {Program{{copy0, copy1}}, Program{{remove0}}},
         {Program{{copy0, remove0}}, Program{{copy0}}},
+        {Program{{truncate1, copy1}}, Program{{upsert1}}},
+        {Program{{copy1}, {truncate1}}, Program{{remove1}}},
     };
     for (const auto& beginning : beginnings) {
         for (const auto& programs : longer) {
@@ -63,6 +66,7 @@ std::string describe(const Scenario& scenario) {
             for (const auto& op : program[t]) {
                 text += op.kind == OpKind::upsert   ? "upsert"
                         : op.kind == OpKind::copy   ? "copy"
+                        : op.kind == OpKind::truncate ? "truncate"
                         : op.kind == OpKind::update ? "update"
                                                     : "remove";
                 text += std::to_string(op.key) + " ";

@@ -18,13 +18,16 @@ constexpr Byte no_row = 0;
 constexpr Byte copier = 2;
 constexpr Byte repairer = 3;
 
-/// One row of one database. READ COMMITTED, one version committed, at most one pending.
+/// One row of one database, and its table. READ COMMITTED, one version committed, at most one
+/// pending.
 struct Cell {
     Byte committed = no_row;
     Byte owner = nobody;  ///< of the row lock
     Byte pending = no_row;
     Byte changed = 0;  ///< `pending` is a change of the owner's; else it only locks
     Byte shared = 0;   ///< bit mask of KEY SHARE holders
+    Byte users = 0;    ///< bit mask of transactions that hold any lock on the table
+    Byte exclusive = nobody;  ///< who holds the table against everybody (TRUNCATE)
 };
 
 enum class Client : Byte {
@@ -46,7 +49,8 @@ struct ClientState {
     Byte mirror_lost = 0;  ///< the mirror's half was given up
     Byte touched = 0;      ///< bit mask of keys written
     Byte removed = 0;      ///< bit mask of keys removed
-    Byte copied = 0;       ///< bit mask of tables (one for each key) written by COPY
+    Byte copied = 0;       ///< bit mask of tables (one for each key) written by COPY or TRUNCATE
+    Byte truncated = 0;    ///< those whose rows went
     Byte missed = 0;       ///< bit mask of removals that found no row on the mirror
     Byte journaled = 0;
     Byte updates = 0;  ///< bit mask of keys that were there when updated (for a mutant)
@@ -59,6 +63,7 @@ struct CopierState {
     std::array<Byte, keys> image{};
     Byte window = 0;   ///< open
     Byte touched = 0;  ///< bit mask of keys that the window was told of
+    Byte emptied = 0;  ///< bit mask of tables that lost rows while it was open
 };
 
 enum class Repair : Byte { idle, asked, looked, read, wrote, committed };
@@ -116,6 +121,15 @@ inline Byte bit(int index) {
 
 enum class Outcome { done, no_row_there, blocked };
 
+/// A table lock that goes with any statement; false: somebody holds the table exclusively.
+inline bool use_table(Cell& cell, Byte me) {
+    if (cell.exclusive != nobody && cell.exclusive != me) {
+        return false;
+    }
+    cell.users = static_cast<Byte>(cell.users | bit(me));
+    return true;
+}
+
 inline Byte visible(const Cell& cell, Byte me) {
     return cell.owner == me && cell.changed ? cell.pending : cell.committed;
 }
@@ -124,7 +138,7 @@ inline bool free_for(const Cell& cell, Byte me) {
 }
 
 inline Outcome upsert(Cell& cell, Byte me, Byte value) {
-    if (!free_for(cell, me)) {
+    if (!use_table(cell, me) || !free_for(cell, me)) {
         return Outcome::blocked;
     }
     cell.owner = me;
@@ -134,11 +148,17 @@ inline Outcome upsert(Cell& cell, Byte me, Byte value) {
 }
 
 inline Outcome update(Cell& cell, Byte me, Byte value) {
+    if (!use_table(cell, me)) {
+        return Outcome::blocked;
+    }
     return visible(cell, me) == no_row ? Outcome::no_row_there : upsert(cell, me, value);
 }
 
 // A row that another has inserted and not committed is not seen, and not waited for.
 inline Outcome remove(Cell& cell, Byte me) {
+    if (!use_table(cell, me)) {
+        return Outcome::blocked;
+    }
     if (visible(cell, me) == no_row) {
         return Outcome::no_row_there;
     }
@@ -154,7 +174,7 @@ inline Outcome remove(Cell& cell, Byte me) {
 
 // INSERT ... ON CONFLICT DO NOTHING.
 inline Outcome insert_nothing(Cell& cell, Byte me, Byte value) {
-    if (cell.owner != nobody && cell.owner != me && cell.changed) {
+    if (!use_table(cell, me) || (cell.owner != nobody && cell.owner != me && cell.changed)) {
         return Outcome::blocked;
     }
     if (visible(cell, me) != no_row) {
@@ -170,6 +190,16 @@ inline Outcome insert_plain(Cell& cell, Byte me, Byte value) {
                : Outcome::no_row_there;
 }
 
+inline Outcome truncate(Cell& cell, Byte me) {
+    if (!use_table(cell, me) || (cell.users & ~bit(me)) != 0) {
+        return Outcome::blocked;
+    }
+    cell.exclusive = cell.owner = me;
+    cell.pending = no_row;
+    cell.changed = 1;
+    return Outcome::done;
+}
+
 inline void end(State& state, int side, Byte me, bool commit) {
     for (auto& cell : state.db[static_cast<std::size_t>(side)]) {
         if (cell.owner == me) {
@@ -181,6 +211,8 @@ inline void end(State& state, int side, Byte me, bool commit) {
             cell.changed = 0;
         }
         cell.shared = static_cast<Byte>(cell.shared & ~bit(me));
+        cell.users = static_cast<Byte>(cell.users & ~bit(me));
+        cell.exclusive = cell.exclusive == me ? nobody : cell.exclusive;
     }
 }
 

@@ -111,6 +111,19 @@ TEST(Copy, WhatThePrimaryRefusesIsFailedOnTheMirror) {
     EXPECT_EQ(scene.port.finished.back().second, CommitOutcome::mirrored);
 }
 
+TEST(Copy, NothingIsWrittenIntoTheMessageThatItFailsIn) {
+    CopyScene scene;
+    scene.begin_copy();
+    const std::string message = raw('d', "1234567890\n");
+    scene.send(message.substr(0, 9));
+    scene.source.refuse_copy("22P02");
+    scene.settle();
+    EXPECT_THAT(scene.client(), ElementsAre("E 22P02"));
+    scene.send(message.substr(9) + raw('c'));
+    EXPECT_THAT(scene.client(), ElementsAre("Z I"));
+    EXPECT_THAT(scene.ask(query("SELECT 1")), ElementsAre("C SELECT 1", "Z I"));
+}
+
 TEST(Copy, TheClientsCopyFailIsPassedOn) {
     for (const std::string& start : {query(copy_item), run(copy_item)}) {
         CopyScene scene;

@@ -92,11 +92,17 @@ TEST_F(LedgerTablesTest, RowsThatWentWhileAWindowIsOpenMakeItSuspect) {
     const auto window = ledger_->open_window(1);
     const auto removed = begin(truncated(1));
     EXPECT_EQ(reason(1), "truncate") << "before its COMMIT can be sent";
-    const auto generation = ledger_->suspect(1)->generation;
-    ledger_->close_window(window);
-    EXPECT_FALSE(ledger_->clear_suspect(1, generation)) << "it has not ended yet";
+    const auto generation = [&] { return ledger_->suspect(1)->generation; };
+    EXPECT_FALSE(ledger_->clear_suspect(1, generation())) << "it has not ended yet";
     ledger_->finish(removed, CommitOutcome::mirrored);
     EXPECT_EQ(reason(1), "truncate");
+    // The chunk's rows are not committed yet: a verification finds both sides empty.
+    const auto verified = generation();
+    EXPECT_FALSE(ledger_->clear_suspect(1, verified));
+    ledger_->close_window(window);
+    EXPECT_FALSE(ledger_->clear_suspect(1, verified)) << "it did not see the chunk's rows";
+    EXPECT_EQ(rows("suspects"), 1);
+    EXPECT_TRUE(ledger_->clear_suspect(1, generation()));
     // Rows that were added leave a window alone, and so does a table without one.
     const auto again = ledger_->open_window(3);
     ledger_->finish(begin(copied(3)), CommitOutcome::mirrored);
