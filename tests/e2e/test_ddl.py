@@ -178,6 +178,8 @@ def test_what_triggers_write_behind_ddl_and_truncate_is_measured(ready):
 
 
 HIDDEN_WRITES = {
+    "a function made by a block": ["do $$ begin create function fresh() returns int language sql as 'insert into audit (what) values (null); select 1'; end $$",
+                                   "select fresh()"],
     "cursor": ["begin", "declare c cursor for select touch()", "fetch all from c", "commit"],
     "cursor with hold": ["begin", "declare c cursor with hold for select touch()", "commit", "fetch all from c", "close c"],
     "create table as": ["create table made as select touch() as id"],

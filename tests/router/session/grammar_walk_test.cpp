@@ -156,7 +156,7 @@ TEST(GrammarWalk, WhatCannotBeReadIsMeasured) {
         EXPECT_FALSE(query->parsed) << sql.substr(0, 80);
         EXPECT_NE(query->error, "");
     }
-    const Decision decision = decide_unparsed();
+    const Decision decision = decide_unparsed(nullptr);
     EXPECT_EQ(decision.route, Route::guarded);
     EXPECT_TRUE(decision.measure);
 }
