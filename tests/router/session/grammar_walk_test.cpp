@@ -78,8 +78,12 @@ TEST(GrammarWalk, WhatIsNotMirroredByRowHasAReason) {
                 EXPECT_NE(decision.reason, "");
                 break;
             case Route::mirrored_text:
-                EXPECT_TRUE(decision.measure || !decision.suspects.empty());
-                EXPECT_NE(decision.reason, "");
+                EXPECT_TRUE(decision.measure || !decision.suspects.empty() ||
+                            !decision.tables.empty());
+                EXPECT_EQ(decision.reason.empty(), !decision.tables.empty());
+                break;
+            case Route::copy:
+                EXPECT_FALSE(decision.tables.empty());
                 break;
             case Route::suspect:
                 EXPECT_TRUE(decision.reload_catalog || !decision.suspects.empty());
@@ -137,7 +141,10 @@ TEST(GrammarWalk, NothingIsCapturedBehindAChangeOfTheSchema) {
         SCOPED_TRACE(each.sql);
         const Decision decision = route_of(each.sql, DdlPolicy::mirror, true);
         EXPECT_EQ(static_cast<int>(decision.route),
-                  static_cast<int>(each.route == Route::capture ? Route::guarded : each.route));
+                  static_cast<int>(each.route == Route::capture ? Route::guarded
+                                   : each.route == Route::copy  ? Route::suspect
+                                                                : each.route));
+        EXPECT_TRUE(decision.tables.empty());
     }
     const Decision decision = route_of("INSERT INTO t VALUES (1)", DdlPolicy::mirror, true);
     ASSERT_EQ(decision.suspects.size(), 1U);

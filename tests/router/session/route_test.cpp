@@ -60,7 +60,7 @@ TEST(Route, EveryKindOfStatementHasItsRoute) {
         {"COPY item_view FROM STDIN", Route::suspect, false, true},
         {"COPY nowhere FROM STDIN", Route::suspect, false, true},
         {"COPY item TO STDOUT", Route::forward},
-        {"TRUNCATE item", Route::mirrored_text, true},
+        {"TRUNCATE item", Route::mirrored_text},
         {"TRUNCATE item CASCADE", Route::mirrored_text, false, true},
         {"TRUNCATE scratch", Route::settings},
         {"TRUNCATE scratch CASCADE", Route::settings},

@@ -118,7 +118,7 @@ inline constexpr StatementExample statement_examples[] = {
      write_opaque, Route::guarded},
     {"COPY (INSERT INTO t VALUES (1) RETURNING *) TO STDOUT", write_opaque, Route::guarded},
     {"COPY (DELETE FROM t RETURNING *) TO STDOUT", write_opaque, Route::guarded},
-    {"COPY t FROM STDIN", copy_from, Route::suspect},
+    {"COPY t FROM STDIN", copy_from, Route::copy},
     {"COPY t (a, b) FROM '/tmp/x' WITH (FORMAT csv)", copy_from, Route::suspect},
     {"COPY t FROM PROGRAM 'cat'", copy_from, Route::suspect},
     {"TRUNCATE t", truncate, Route::mirrored_text},
