@@ -120,13 +120,30 @@ void read_users(Section& root, std::vector<UserLogin>& users) {
     });
 }
 
+void read_ddl(Section& section, std::string_view key, std::optional<DdlPolicy>& out) {
+    std::string word;
+    section.word(key, word, {"mirror", "primary_only", "refuse"});
+    if (!word.empty()) {
+        out = word == "mirror"         ? DdlPolicy::mirror
+              : word == "primary_only" ? DdlPolicy::primary_only
+                                       : DdlPolicy::refuse;
+    }
+}
+
 void read_mirror(Section section, Config::Mirror& out) {
     section.milliseconds("commit_timeout_ms", out.commit_timeout, 1, one_day_ms);
     section.milliseconds("lock_timeout_ms", out.lock_timeout, 1, one_day_ms);
     section.milliseconds("connect_timeout_ms", out.connect_timeout, 1, one_day_ms);
+    section.milliseconds("ddl_timeout_ms", out.ddl_timeout, 1, one_day_ms);
     section.integer("failures_to_open", out.failures_to_open, 1, 1'000'000);
     section.milliseconds("probe_interval_ms", out.probe_interval, 10, one_day_ms);
     section.strings("logins", out.logins);
+    std::optional<DdlPolicy> ddl;
+    read_ddl(section, "ddl", ddl);
+    out.ddl = ddl.value_or(out.ddl);
+    read_ddl(section, "ddl_in_dual_write", out.ddl_in_dual_write);
+    read_ddl(section, "ddl_in_dual_read", out.ddl_in_dual_read);
+    read_ddl(section, "ddl_in_switchover", out.ddl_in_switchover);
     section.boolean("allow_md5", out.allow_md5);
     section.word("allow_cleartext", out.allow_cleartext, {"never", "encrypted", "always"});
     section.finish();
@@ -307,6 +324,21 @@ bool is_loopback_host(std::string_view host) {
 
 bool Config::Mirror::login(std::string_view method) const {
     return std::find(logins.begin(), logins.end(), method) != logins.end();
+}
+
+DdlPolicy Config::Mirror::ddl_policy(Phase phase) const {
+    switch (phase) {
+        case Phase::dual_write:
+            return ddl_in_dual_write.value_or(ddl);
+        case Phase::dual_read:
+            return ddl_in_dual_read.value_or(ddl);
+        case Phase::switchover:
+            return ddl_in_switchover.value_or(ddl);
+        case Phase::initial:
+        case Phase::complete:
+            break;
+    }
+    return DdlPolicy::mirror;
 }
 
 const UserLogin* Config::user(const std::string& name) const {

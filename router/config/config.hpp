@@ -9,7 +9,9 @@
 #include <string_view>
 #include <vector>
 
+#include "router/config/ddl_policy.hpp"
 #include "router/model/result.hpp"
+#include "router/model/types.hpp"
 #include "router/pg/connection.hpp"
 
 namespace banyan::router {
@@ -65,14 +67,19 @@ struct Config {
         std::chrono::milliseconds commit_timeout{2000};  ///< longest a client waits for the mirror
         std::chrono::milliseconds lock_timeout{1500};    ///< PostgreSQL's, on mirror connections
         std::chrono::milliseconds connect_timeout{2000};
+        std::chrono::milliseconds ddl_timeout{10000};    ///< the same if it changed the schema
         std::uint32_t failures_to_open = 3;              ///< breaker
         std::chrono::milliseconds probe_interval{500};
         /// How its connections may be logged in: "users", "scram_keys", "service_role".
         std::vector<std::string> logins{"users", "scram_keys"};
+        DdlPolicy ddl = DdlPolicy::mirror;               ///< changes of the schema
+        /// Other policies by phase; nullopt: `ddl`.
+        std::optional<DdlPolicy> ddl_in_dual_write, ddl_in_dual_read, ddl_in_switchover;
         bool allow_md5 = true;                           ///< when a server asks so for a password
         std::string allow_cleartext = "encrypted";       ///< "never", "encrypted", "always"
 
         bool login(std::string_view method) const;
+        DdlPolicy ddl_policy(Phase phase) const;
     } mirror;
 
     struct Backfill {                     // [backfill]

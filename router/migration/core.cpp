@@ -1,5 +1,6 @@
 #include "router/migration/core.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "router/catalog/catalog_loader.hpp"
@@ -118,7 +119,39 @@ Result<std::shared_ptr<const Catalog>> Core::read_catalog(Side primary) {
     return load_catalog(*here, *there, primary, db, options, ++catalog_version_);
 }
 
+namespace {
+
+bool same_shape(const Table& a, const Table& b) {
+    return a.oid == b.oid && a.not_captured_because == b.not_captured_because && a.key == b.key &&
+           std::equal(a.columns.begin(), a.columns.end(), b.columns.begin(), b.columns.end(),
+                      [](const Column& x, const Column& y) {
+                          return x.name == y.name && x.type_name == y.type_name &&
+                                 x.generated == y.generated;
+                      });
+}
+
+// DDL may have come from anywhere: a function, a statement that cannot be read, another connection.
+// What it did to rows that are there already is not known.
+std::vector<SuspectMark> changed_tables(const Catalog* before, const Catalog* now) {
+    std::vector<SuspectMark> marks;
+    if (before == nullptr || now == nullptr || before->side != now->side) {
+        return marks;
+    }
+    for (const auto& table : now->tables()) {
+        const auto known = before->table_by_id(table->id);
+        if (known == nullptr) {
+            marks.push_back({table->id, "new_table"});
+        } else if (!same_shape(*known, *table)) {
+            marks.push_back({table->id, "schema_changed"});
+        }
+    }
+    return marks;
+}
+
+}  // namespace
+
 void Core::install_locked(std::shared_ptr<const Catalog> catalog) {
+    const auto marks = changed_tables(catalog_.get(), catalog.get());
     std::vector<TableId> ids;
     if (catalog != nullptr) {
         for (const auto& table : catalog->tables()) {
@@ -128,6 +161,9 @@ void Core::install_locked(std::shared_ptr<const Catalog> catalog) {
     catalog_ = catalog;
     catalog_error_.clear();
     ledger.set_tables(std::move(ids));
+    if (!marks.empty()) {
+        ledger.mark_suspect(marks);
+    }
     if (Fleet* fleet = fleet_) {
         fleet->set_catalog(std::move(catalog));
     }
@@ -136,6 +172,12 @@ void Core::install_locked(std::shared_ptr<const Catalog> catalog) {
 void Core::install_catalog(std::shared_ptr<const Catalog> catalog) {
     const std::lock_guard lock(catalog_mutex_);
     install_locked(std::move(catalog));
+}
+
+bool Core::differs(const Catalog& catalog) const {
+    const auto known = this->catalog();
+    return known == nullptr || known->tables().size() != catalog.tables().size() ||
+           !changed_tables(known.get(), &catalog).empty();
 }
 
 bool Core::install_catalog_if_current(std::shared_ptr<const Catalog> catalog) {

@@ -61,6 +61,8 @@ class Core {
     /// The same if the phase still has the catalogue's primary and no flip is going on; the test
     /// and the installation are one step.
     bool install_catalog_if_current(std::shared_ptr<const Catalog> catalog);
+    /// Tables have come, gone or changed their shape since the one that is installed.
+    bool differs(const Catalog& catalog) const;
     void catalog_failed(const std::string& error);
     /// While true, install_catalog_if_current() refuses.
     void set_flipping(bool flipping);

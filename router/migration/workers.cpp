@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "router/migration/clock.hpp"
@@ -15,6 +16,7 @@ using namespace std::chrono_literals;
 constexpr auto keeper_interval = 200ms;
 constexpr auto reload_debounce = 100ms;
 constexpr auto reload_retry = 1s;
+constexpr auto reload_while_different = 2s;  ///< the operator may be mending the mirror's schema
 constexpr auto recovery_patience = 2s;  ///< of one attempt
 constexpr const char* done_setting = "backfill_done_unix_ms";
 
@@ -72,6 +74,14 @@ void Workers::keep() {
         }
         const bool reload = std::exchange(reload_, false);
         const bool missing = mirrors(core_.phase()) && core_.catalog() == nullptr;
+        if (!reload && !missing && look_again()) {
+            lock.unlock();
+            if (auto read = core_.read_catalog(primary_of(core_.phase()));
+                read && core_.differs(**read)) {
+                core_.install_catalog_if_current(std::move(*read));
+            }
+            lock.lock();
+        }
         if ((reload || missing) && mirrors(core_.phase())) {
             // DDL comes in bursts.
             wake_.wait_for(lock, reload_debounce, [this] { return stopping_; });
@@ -89,6 +99,21 @@ void Workers::keep() {
         note_backfill();
         lock.lock();
     }
+}
+
+// The mirror's schema is brought up to date behind Banyan's back.
+bool Workers::look_again() {
+    const auto now = std::chrono::steady_clock::now();
+    const auto catalog = core_.catalog();
+    if (now < next_look_ || catalog == nullptr || !mirrors(core_.phase())) {
+        return false;
+    }
+    next_look_ = now + reload_while_different;
+    return std::any_of(catalog->tables().begin(), catalog->tables().end(), [](const auto& table) {
+        return table->not_captured_because == "not_on_mirror" ||
+               table->not_captured_because == "columns_differ" ||
+               table->not_captured_because == "key_differs";
+    });
 }
 
 bool Workers::load_catalog_once() {

@@ -58,6 +58,7 @@ class Workers {
     void load_catalog_again();
     bool complete_capture(const Catalog& catalog);
     void forget_captured_rows();
+    bool look_again();
     void take_up_mirroring();
     Result<void> wait_for_orphans();
     void start_workers(bool with_backfill);
@@ -69,6 +70,7 @@ class Workers {
     std::condition_variable wake_;
     bool stopping_ = false;
     bool reload_ = false;
+    std::chrono::steady_clock::time_point next_look_{};
     bool taken_up_ = false;
     std::vector<std::string> without_capture_;  ///< tables for which installing it was tried
     std::atomic<std::int64_t> backfill_done_unix_ms_{0};

@@ -8,7 +8,12 @@
 namespace banyan::router {
 
 RouteContext SessionMachine::route_context(const std::shared_ptr<const Catalog>& catalog) const {
-    return {catalog.get(), &search_path_, &temporary_tables_, &role_};
+    return {catalog.get(),
+            &search_path_,
+            &temporary_tables_,
+            &role_,
+            config_.mirror.ddl_policy(phase_),
+            txn_.reload_catalog};
 }
 
 // Decisions hold for one catalogue version and one state of the session's settings.
@@ -360,6 +365,9 @@ void SessionMachine::on_execute(std::string_view body, std::string_view whole) {
             note_suspects(decision);
             send_primary(whole, Expect::execute);  // COPY: its data comes before anything else
             break;
+        case Route::refuse:
+            refuse_schema_change(nullptr);
+            break;
         case Route::commit: {
             const std::string message(whole);
             commit_barrier([this, message] {
@@ -577,7 +585,8 @@ void SessionMachine::on_sync(std::string_view whole) {
         return;
     }
     const bool may_commit = !in_block_ && !replies_.skipping() && !replies_.copying_in() &&
-                            (wrote_ || txn_.has_work() || txn_.measured || mirror_.in_transaction());
+                            (wrote_ || txn_.has_work() || txn_.measured || txn_.reload_catalog ||
+                             mirror_.in_transaction());
     if (!may_commit) {
         send_primary(whole, Expect::sync);
         return;

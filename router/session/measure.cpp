@@ -12,7 +12,14 @@ constexpr std::string_view changed_tables_sql =
     "SELECT relid::pg_catalog.text, (n_tup_ins + n_tup_upd + n_tup_del)::pg_catalog.text "
     "FROM pg_catalog.pg_stat_xact_user_tables WHERE n_tup_ins + n_tup_upd + n_tup_del > 0 "
     "UNION ALL SELECT 'clock', pg_catalog.date_part('epoch', "
-    "pg_catalog.transaction_timestamp())::pg_catalog.text";
+    "pg_catalog.transaction_timestamp())::pg_catalog.text "
+    // Functions and triggers that came, changed or went (pg_proc, pg_trigger): they lock no table.
+    "UNION ALL SELECT 'schema', (pg_catalog.pg_stat_get_xact_tuples_inserted(1255) + "
+    "pg_catalog.pg_stat_get_xact_tuples_updated(1255) + "
+    "pg_catalog.pg_stat_get_xact_tuples_deleted(1255) + "
+    "pg_catalog.pg_stat_get_xact_tuples_inserted(2620) + "
+    "pg_catalog.pg_stat_get_xact_tuples_updated(2620) + "
+    "pg_catalog.pg_stat_get_xact_tuples_deleted(2620))::pg_catalog.text";
 
 // TRUNCATE and DDL inside of a function count no rows, but hold their locks until the end. A table
 // that was dropped is found nowhere any more.
@@ -53,6 +60,8 @@ void SessionMachine::take_baseline(const std::string& reason, bool deep) {
         for (const auto& row : rows) {
             if (row.size() == 2 && row[0] == "clock") {
                 txn_.baseline_clock = row[1].value_or("");
+            } else if (row.size() == 2 && row[0] == "schema") {
+                txn_.baseline_schema = to_number(row[1]);
             } else if (row.size() == 2) {
                 txn_.baseline[static_cast<Oid>(to_number(row[0]))] = to_number(row[1]);
             }
@@ -73,6 +82,12 @@ void SessionMachine::measure_changes() {
         }
         std::map<TableId, std::int64_t> changed;
         for (const auto& row : rows) {
+            if (row.size() == 2 && row[0] == "schema") {
+                if (to_number(row[1]) > txn_.baseline_schema) {
+                    note_hidden_ddl();
+                }
+                continue;
+            }
             if (row.size() == 2 && row[0] == "clock") {
                 if (row[1].value_or("") != txn_.baseline_clock) {
                     // A procedure committed on its way: what it changed before is not shown.
@@ -94,7 +109,8 @@ void SessionMachine::measure_changes() {
         for (const auto& [table, count] : changed) {
             // Rows that a function wrote and rolled back itself (an EXCEPTION block) are counted
             // here, but not recorded: the records decide.
-            if (count > txn_.captured_rows[table] && !txn_.recorded.contains(table)) {
+            const bool recorded = txn_.recorded.contains(table) && !txn_.unrecorded;
+            if (count > txn_.captured_rows[table] && !recorded) {
                 txn_.suspects.push_back({table, txn_.measure_reason});
                 port_.counters().add_reason("suspect", txn_.measure_reason);
             }
@@ -114,9 +130,18 @@ void SessionMachine::note_unmeasured(const Catalog* catalog) {
     }
 }
 
+void SessionMachine::note_hidden_ddl() {
+    if (!txn_.reload_catalog) {
+        port_.counters().add_reason("not_mirrored", "hidden_ddl");
+        port_.log(3, "a function, DO or a statement that cannot be read has changed the schema, or "
+                     "locked a table exclusively, on the primary alone");
+        note_schema_change();
+    }
+}
+
 // Truncated, altered, created or dropped by a statement that did not say so.
 void SessionMachine::note_locked(const Catalog* catalog, Oid relation) {
-    txn_.reload_catalog = true;
+    note_hidden_ddl();
     const auto table = catalog != nullptr ? catalog->table_by_oid(catalog->root_of(relation)) : nullptr;
     if (table) {
         txn_.suspects.push_back({table->id, "exclusively_locked"});

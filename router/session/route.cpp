@@ -6,11 +6,11 @@
 #include <string_view>
 #include <utility>
 
+#include "router/session/route_parts.hpp"
 #include "router/sql/before.hpp"
 #include "router/sql/functions.hpp"
 
 namespace banyan::router {
-namespace {
 
 Decision simple(Route route) {
     Decision decision;
@@ -56,6 +56,16 @@ Decision measured(const Catalog* catalog, std::string reason) {
     return decision;
 }
 
+/// `word` is in lower case.
+bool mentions(const ParsedQuery& query, const Statement& statement, std::string_view word) {
+    std::string text = query.sql.substr(statement.begin, statement.end - statement.begin);
+    std::transform(text.begin(), text.end(), text.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    return text.find(word) != std::string::npos;
+}
+
+namespace {
+
 /// What RETURNING does not show of a captured statement: triggers, and what foreign keys carry along.
 bool reaches_further(const Statement& statement, const Table& table) {
     const bool inserts = statement.kind == StatementKind::insert;
@@ -67,6 +77,12 @@ bool reaches_further(const Statement& statement, const Table& table) {
 Decision write(const ParsedQuery& query, const Statement& statement, const RouteContext& context) {
     if (context.catalog == nullptr) {
         return everything_suspect(Route::guarded, "no_catalog");
+    }
+    if (context.schema_changed && !is_temporary(statement.target, context)) {
+        // The catalogue is older than this transaction: it may name columns that are gone.
+        Decision decision = measured(nullptr, "after_ddl");
+        decision.suspects = named_tables(statement, context, "after_ddl");
+        return decision;
     }
     auto planned = plan_capture(query, statement, *context.catalog, *context.search_path,
                                 *context.role, *context.temporary_tables);
@@ -90,39 +106,6 @@ Decision write(const ParsedQuery& query, const Statement& statement, const Route
             decision.suspects.push_back({table->id, refused.reason});
         }
     }
-    return decision;
-}
-
-/// `word` is in lower case.
-bool mentions(const ParsedQuery& query, const Statement& statement, std::string_view word) {
-    std::string text = query.sql.substr(statement.begin, statement.end - statement.begin);
-    std::transform(text.begin(), text.end(), text.begin(),
-                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    return text.find(word) != std::string::npos;
-}
-
-Decision by_text(const ParsedQuery& query, const Statement& statement, const RouteContext& context,
-                 const char* reason) {
-    const auto temporary =
-        std::count_if(statement.tables.begin(), statement.tables.end(),
-                      [&](const RangeName& name) { return is_temporary(name, context); });
-    const bool all_temporary =
-        temporary > 0 && static_cast<std::size_t>(temporary) == statement.tables.size();
-    if (statement.temporary || all_temporary) {
-        return simple(Route::settings);  // which names hide a table is read again
-    }
-    if (temporary > 0) {
-        // On the mirror, where the temporary one is not, the name may mean another table.
-        Decision decision = everything_suspect(Route::guarded, "ddl_on_temporary");
-        decision.reload_catalog = true;
-        return decision;
-    }
-    if (context.catalog == nullptr || mentions(query, statement, "cascade")) {
-        return everything_suspect(Route::mirrored_text, reason);
-    }
-    Decision decision = simple(Route::mirrored_text);
-    decision.suspects = named_tables(statement, context, reason);
-    decision.reason = reason;
     return decision;
 }
 
@@ -159,7 +142,9 @@ Decision copy_from(const ParsedQuery& query, const Statement& statement,
                        : measured(context.catalog, found.relkind == 'v' ? "copy_to_view" : "copy");
     }
     std::string reason = "copy";
-    if (found.table->user_triggers) {
+    if (context.schema_changed) {
+        reason = "after_ddl";
+    } else if (found.table->user_triggers) {
         reason = "copy_with_triggers";
     } else if (statement.from_stdin) {
         auto planned = plan_copy(query, statement, found);
@@ -181,7 +166,8 @@ Decision copy_from(const ParsedQuery& query, const Statement& statement,
 Decision truncate(const ParsedQuery& query, const Statement& statement,
                   const RouteContext& context) {
     Decision decision = by_text(query, statement, context, "truncate");
-    if (decision.route != Route::mirrored_text || context.catalog == nullptr) {
+    if (decision.route != Route::mirrored_text || context.catalog == nullptr ||
+        context.schema_changed) {
         return decision;
     }
     auto planned = plan_truncate(query, statement, *context.catalog, *context.search_path);
@@ -192,6 +178,7 @@ Decision truncate(const ParsedQuery& query, const Statement& statement,
         }
         decision.mirror_sql = std::move(plan->sql);
         decision.reason.clear();
+        decision.measure = false;
         return decision;
     }
     decision.reason = std::get<NotCaptured>(planned).reason;
@@ -210,6 +197,24 @@ Decision may_commit(const ParsedQuery& query, const Statement& statement,
     return decision;
 }
 
+// Not mirrored, and no table's rows depend on it; counted all the same.
+Decision named_forward(const char* reason) {
+    Decision decision = simple(Route::forward);
+    decision.reason = reason;
+    return decision;
+}
+
+// A cursor's query runs when it is fetched from: in this transaction, or, WITH HOLD, in its COMMIT,
+// behind every measurement.
+Decision primary_only(const Statement& statement, const RouteContext& context) {
+    if (statement.tag != "DeclareCursorStmt" || context.catalog == nullptr ||
+        !may_write(statement, *context.catalog)) {
+        return simple(Route::forward);
+    }
+    return statement.hold ? everything_suspect(Route::guarded, "cursor_with_hold")
+                          : measured(context.catalog, "cursor");
+}
+
 Decision routed(const ParsedQuery& query, const Statement& statement, const RouteContext& context) {
     switch (statement.kind) {
         case StatementKind::read:
@@ -225,11 +230,12 @@ Decision routed(const ParsedQuery& query, const Statement& statement, const Rout
             return copy_from(query, statement, context);
         case StatementKind::truncate:
             return truncate(query, statement, context);
-        case StatementKind::ddl: {
-            Decision decision = by_text(query, statement, context, "ddl");
-            decision.reload_catalog |= decision.route == Route::mirrored_text;
-            return decision;
-        }
+        case StatementKind::ddl:
+            return schema_change(query, statement, context);
+        case StatementKind::concurrent_ddl:
+            return concurrent_schema_change(statement, context);
+        case StatementKind::outside_schema:
+            return named_forward("outside_schema");
         case StatementKind::call:
             return may_commit(query, statement, context, "call");
         case StatementKind::anonymous_block:
@@ -258,11 +264,16 @@ Decision routed(const ParsedQuery& query, const Statement& statement, const Rout
         case StatementKind::discard:
             return simple(Route::settings);
         case StatementKind::self_committing:
+            return statement.tag == "VacuumStmt" || statement.tag == "ReindexStmt" ||
+                           statement.tag == "ClusterStmt"
+                       ? simple(Route::forward)
+                       : named_forward("outside_schema");
         case StatementKind::rollback_prepared:
         case StatementKind::prepare:
         case StatementKind::deallocate:
-        case StatementKind::primary_only:
             return simple(Route::forward);
+        case StatementKind::primary_only:
+            return primary_only(statement, context);
     }
     return decide_unparsed(context.catalog);
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "router/catalog/catalog.hpp"
+#include "router/config/ddl_policy.hpp"
 #include "router/sql/capture.hpp"
 #include "router/sql/statement.hpp"
 #include "router/sql/table_writes.hpp"
@@ -23,6 +24,7 @@ enum class Route : std::uint8_t {
     mirrored_text,  ///< DDL and TRUNCATE: run on the mirror too, in the same transaction
     copy,           ///< COPY FROM STDIN whose data goes to the mirror too
     suspect,        ///< primary only; `suspects` is known before it runs (other COPY FROM)
+    refuse,         ///< not run at all: [mirror] ddl
     begin,
     commit,
     rollback,
@@ -55,6 +57,8 @@ struct RouteContext {
     const std::vector<std::string>* search_path = nullptr;
     const std::vector<std::string>* temporary_tables = nullptr;
     const std::string* role = nullptr;
+    DdlPolicy ddl = DdlPolicy::mirror;
+    bool schema_changed = false;  ///< by this transaction: `catalog` is out of date
 };
 
 Decision decide(const ParsedQuery& query, const Statement& statement, const RouteContext& context);

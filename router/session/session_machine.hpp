@@ -168,13 +168,16 @@ class SessionMachine {
         std::vector<TableWrite> tables;
         std::vector<std::string> savepoints;
         bool mirror_lost = false;      ///< the mirror has no part (any more): keys turn dirty
-        bool reload_catalog = false;
+        bool reload_catalog = false;   ///< it has changed the schema
+        bool mirrored_ddl = false;     ///< on the mirror too, as text
         bool settings_touched = false;
         bool measured = false;         ///< a baseline of changed tables was taken
+        bool unrecorded = false;       ///< one was only measured, not captured by its triggers
         bool opaque = false;           ///< a statement ran that may have done anything
         bool capturing = false;        ///< deep capture records for this session
         bool wrote = false;            ///< keys or tables were journaled
         std::map<Oid, std::int64_t> baseline;
+        std::int64_t baseline_schema = 0;
         std::string baseline_clock;    ///< transaction start time when the baseline was taken
         std::map<TableId, std::int64_t> captured_rows;
         std::set<TableId> recorded;    ///< tables that deep capture has told rows of
@@ -321,6 +324,9 @@ class SessionMachine {
     static std::string result_shape(std::string_view row_description);
     void refuse_changed_result();
 
+    // --- refusal.cpp ---
+    void refuse_schema_change(std::function<void()> refused);
+
     // --- simple.cpp ---
     void on_query(std::string_view body, std::string_view whole);
     void forward_query(const Decision& decision, const std::shared_ptr<const ParsedQuery>& parsed,
@@ -361,6 +367,8 @@ class SessionMachine {
     void mirror_lost_in_transaction(const std::string& why);
     void note_suspects(const Decision& decision);
     void forget_measured(const std::vector<TableWrite>& tables);
+    void note_schema_change();
+    void note_hidden_ddl();
     void prepare_uncaptured(const Decision& decision);
     ReplyHandler statement_watch(const Decision& decision,
                                  std::shared_ptr<const ParsedQuery> parsed, std::size_t index);

@@ -85,9 +85,15 @@ void SessionMachine::on_query(std::string_view body, std::string_view whole) {
             case Route::guarded:
             case Route::mirrored_text:
             case Route::copy:
-            case Route::suspect:
+            case Route::refuse:
                 start_script(parsed);
                 break;
+            case Route::suspect:
+                if (statement.kind != StatementKind::concurrent_ddl) {
+                    start_script(parsed);
+                    break;
+                }
+                [[fallthrough]];
             default:
                 count_route(decision);
                 forward_query(decision, parsed, whole);
@@ -95,9 +101,13 @@ void SessionMachine::on_query(std::string_view body, std::string_view whole) {
         return;
     }
     bool plain = true;
+    bool whole_only = false;
     for (const auto& statement : parsed->statements) {
         plain = plain && is_plain(decide_statement(*parsed, statement).route) &&
                 statement.kind != StatementKind::deallocate;
+        // Refused by the server among other statements, as long as they come to it in one message.
+        whole_only = whole_only || statement.kind == StatementKind::concurrent_ddl ||
+                     statement.kind == StatementKind::self_committing;
     }
     note_ran(false);
     if (plain) {
@@ -107,6 +117,12 @@ void SessionMachine::on_query(std::string_view body, std::string_view whole) {
                          to_client_.append(reply);
                          settings_stale_ = settings_stale_ || type == 'C';
                      }));
+    } else if (whole_only) {
+        const std::string message(whole);
+        txn_.suspects.push_back({0, "self_committing_in_script"});
+        commit_barrier([this, message] {
+            send_primary(message, Expect::query, commit_on_ready());
+        });
     } else {
         start_script(parsed);
     }
@@ -151,6 +167,15 @@ void SessionMachine::forward_query(const Decision& decision,
                 return;
             }
             break;
+        case Route::suspect:
+            note_suspects(decision);
+            if (!in_block_) {  // inside of one the server refuses it
+                commit_barrier([this, message] {
+                    send_primary(message, Expect::query, commit_on_ready());
+                });
+                return;
+            }
+            break;
         default:
             break;
     }
@@ -178,7 +203,13 @@ bool SessionMachine::script_next(const std::shared_ptr<Script>& script) {
     }
     const Statement statement =
         parsed.parsed ? parsed.statements[script->index] : whole_text(parsed);
-    script_statement(script, statement);
+    if (const auto decision = decide_statement(parsed, statement);
+        decision.route == Route::refuse) {
+        count_route(decision);
+        refuse_schema_change([script] { script->failed = true; });
+    } else {
+        script_statement(script, statement);
+    }
     then([this, script] {
         ++script->index;
         return script_next(script);

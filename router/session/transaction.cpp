@@ -34,6 +34,13 @@ void SessionMachine::count_route(const Decision& decision) {
             break;
         case Route::forward:
             port_.counters().add(Counter::statements_read);
+            if (!decision.reason.empty()) {
+                port_.counters().add_reason("not_mirrored", decision.reason);
+            }
+            break;
+        case Route::refuse:
+            port_.counters().add(Counter::statements_other);
+            port_.counters().add_reason("refused", decision.reason);
             break;
         default:
             port_.counters().add(Counter::statements_other);
@@ -158,7 +165,7 @@ void SessionMachine::mirror_statement(std::string_view sql) {
 
 void SessionMachine::mirror_lost_in_transaction(const std::string& why) {
     txn_.mirror_lost = true;
-    if (txn_.reload_catalog) {
+    if (txn_.mirrored_ddl) {
         txn_.suspects.push_back({0, "ddl_not_mirrored"});
     }
     port_.counters().add(Counter::mirror_failures);
@@ -177,6 +184,17 @@ void SessionMachine::note_suspects(const Decision& decision) {
             txn_.tables.push_back(write);
         }
     }
+    if (decision.reload_catalog) {
+        note_schema_change();
+    }
+}
+
+// Until the transaction ends the catalogue is older than what its statements see.
+void SessionMachine::note_schema_change() {
+    if (!txn_.reload_catalog) {
+        txn_.reload_catalog = true;
+        ++decision_generation_;
+    }
 }
 
 void SessionMachine::prepare_uncaptured(const Decision& decision) {
@@ -184,13 +202,15 @@ void SessionMachine::prepare_uncaptured(const Decision& decision) {
     if (decision.route == Route::mirrored_text) {
         wait_mirror_login();
     }
-    txn_.reload_catalog = txn_.reload_catalog || decision.reload_catalog;
     if (decision.may_commit) {
         guard_own_commits(decision.reason);
     }
     if (decision.measure) {
         take_baseline(decision.reason, decision.deep);
-        txn_.opaque = true;
+        // DDL and TRUNCATE that are repeated on the mirror say themselves what they lock.
+        const bool opaque = decision.route == Route::guarded;
+        txn_.opaque = txn_.opaque || opaque;
+        txn_.unrecorded = txn_.unrecorded || !decision.deep;
     }
 }
 
@@ -248,6 +268,10 @@ void SessionMachine::after_statement(const Decision& decision, const std::string
             savepoint_ended(*statement, decision.route == Route::release);
             break;
         case Route::mirrored_text:
+            txn_.mirrored_ddl = txn_.mirrored_ddl || decision.reload_catalog;
+            if (decision.reload_catalog && !mirror_usable()) {
+                txn_.suspects.push_back({0, "ddl_not_mirrored"});
+            }
             mirror_statement(decision.mirror_sql.empty() ? sql : decision.mirror_sql);
             forget_measured(decision.tables);
             break;
@@ -326,7 +350,10 @@ void SessionMachine::wait_mirror_applied() {
         }
         if (!*armed) {
             *armed = true;
-            port_.set_deadline(Deadline::mirror, mirror_timeout());
+            port_.set_deadline(Deadline::mirror,
+                               txn_.mirrored_ddl
+                                   ? std::max(mirror_timeout(), config_.mirror.ddl_timeout)
+                                   : mirror_timeout());
             if (mirror_.front_is_shadow()) {
                 port_.set_deadline(Deadline::shadow_yield, std::chrono::milliseconds(20));
             }
@@ -448,6 +475,9 @@ void SessionMachine::reset_transaction() {
     settings_stale_ = settings_stale_ || txn_.settings_touched;
     in_block_ = false;  // unless AND CHAIN: ReadyForQuery tells
     wrote_ = false;
+    if (txn_.reload_catalog) {
+        ++decision_generation_;
+    }
     txn_ = Transaction{};
 }
 

@@ -53,7 +53,9 @@ void SessionMachine::commit_prepared(const std::string& gid, const Decision& dec
     const auto changes = port_.prepared_transactions().find(gid);
     if (changes) {
         txn_.suspects.insert(txn_.suspects.end(), changes->marks.begin(), changes->marks.end());
-        txn_.reload_catalog = txn_.reload_catalog || changes->catalog;
+        if (changes->catalog) {
+            note_schema_change();
+        }
     } else {
         note_suspects(decision);
     }

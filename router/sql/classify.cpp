@@ -309,6 +309,7 @@ class Classifier {
             case PG_QUERY__NODE__NODE_DECLARE_CURSOR_STMT:
                 inside(node.declare_cursor_stmt->query);
                 s_.name = node.declare_cursor_stmt->portalname;
+                s_.hold = (node.declare_cursor_stmt->options & cursor_opt_hold) != 0;
                 return primary_only;
             case PG_QUERY__NODE__NODE_FETCH_STMT:  // MOVE as well
                 s_.name = node.fetch_stmt->portalname;
@@ -333,7 +334,65 @@ class Classifier {
             case PG_QUERY__NODE__NODE_VACUUM_STMT:
                 return node.vacuum_stmt->is_vacuumcmd != 0 ? self_committing : primary_only;
             default:
-                return refuses_transaction_block(node) ? self_committing : definition(node);
+                if (outside_schema_statement(node)) {
+                    return refuses_transaction_block(node) ? self_committing : outside_schema;
+                }
+                if (refuses_transaction_block(node)) {
+                    return definition(node) == ddl ? concurrent_ddl : self_committing;
+                }
+                return definition(node);
+        }
+    }
+
+    /// Of a server, or of another connection of its, rather than of this database's schema. Large
+    /// objects are data that only the primary has.
+    static bool outside_schema_object(PgQuery__ObjectType type) {
+        switch (type) {
+            case PG_QUERY__OBJECT_TYPE__OBJECT_ROLE:
+            case PG_QUERY__OBJECT_TYPE__OBJECT_DATABASE:
+            case PG_QUERY__OBJECT_TYPE__OBJECT_TABLESPACE:
+            case PG_QUERY__OBJECT_TYPE__OBJECT_PARAMETER_ACL:
+            case PG_QUERY__OBJECT_TYPE__OBJECT_SUBSCRIPTION:
+            case PG_QUERY__OBJECT_TYPE__OBJECT_LARGEOBJECT:
+                return true;
+            default:
+                return false;
+        }
+    }
+
+    static bool outside_schema_statement(const PgQuery__Node& node) {
+        switch (node.node_case) {
+            case PG_QUERY__NODE__NODE_CREATE_ROLE_STMT:
+            case PG_QUERY__NODE__NODE_ALTER_ROLE_STMT:
+            case PG_QUERY__NODE__NODE_ALTER_ROLE_SET_STMT:
+            case PG_QUERY__NODE__NODE_DROP_ROLE_STMT:
+            case PG_QUERY__NODE__NODE_GRANT_ROLE_STMT:
+            case PG_QUERY__NODE__NODE_CREATEDB_STMT:
+            case PG_QUERY__NODE__NODE_DROPDB_STMT:
+            case PG_QUERY__NODE__NODE_ALTER_DATABASE_STMT:
+            case PG_QUERY__NODE__NODE_ALTER_DATABASE_SET_STMT:
+            case PG_QUERY__NODE__NODE_ALTER_DATABASE_REFRESH_COLL_STMT:
+            case PG_QUERY__NODE__NODE_CREATE_TABLE_SPACE_STMT:
+            case PG_QUERY__NODE__NODE_DROP_TABLE_SPACE_STMT:
+            case PG_QUERY__NODE__NODE_ALTER_TABLE_SPACE_OPTIONS_STMT:
+            case PG_QUERY__NODE__NODE_ALTER_TABLE_MOVE_ALL_STMT:
+            case PG_QUERY__NODE__NODE_ALTER_SYSTEM_STMT:
+            case PG_QUERY__NODE__NODE_CREATE_SUBSCRIPTION_STMT:
+            case PG_QUERY__NODE__NODE_ALTER_SUBSCRIPTION_STMT:
+            case PG_QUERY__NODE__NODE_DROP_SUBSCRIPTION_STMT:
+                return true;
+            case PG_QUERY__NODE__NODE_RENAME_STMT:
+                return outside_schema_object(node.rename_stmt->rename_type);
+            case PG_QUERY__NODE__NODE_ALTER_OWNER_STMT:
+                return outside_schema_object(node.alter_owner_stmt->object_type);
+            case PG_QUERY__NODE__NODE_COMMENT_STMT:
+                return outside_schema_object(node.comment_stmt->objtype);
+            case PG_QUERY__NODE__NODE_SEC_LABEL_STMT:
+                return outside_schema_object(node.sec_label_stmt->objtype);
+            case PG_QUERY__NODE__NODE_GRANT_STMT:
+                return outside_schema_object(node.grant_stmt->objtype);
+            default:
+                return false;
         }
     }
 
@@ -417,10 +476,17 @@ class Classifier {
             case PG_QUERY__NODE__NODE_DROP_STMT:
                 add_dropped(*node.drop_stmt, s_);
                 return StatementKind::ddl;
+            // Where rows lie, not what they are: the mirror sees to its own.
+            case PG_QUERY__NODE__NODE_REINDEX_STMT:
+            case PG_QUERY__NODE__NODE_CLUSTER_STMT:
+                return StatementKind::primary_only;
             default:
                 return StatementKind::ddl;
         }
     }
+
+    /// CURSOR_OPT_HOLD in nodes/parsenodes.h.
+    static constexpr int cursor_opt_hold = 0x0020;
 
     bool modifying_with_;
     Statement& s_;

@@ -79,6 +79,10 @@ std::string_view to_string(StatementKind kind) {
             return "truncate";
         case StatementKind::ddl:
             return "ddl";
+        case StatementKind::concurrent_ddl:
+            return "concurrent_ddl";
+        case StatementKind::outside_schema:
+            return "outside_schema";
         case StatementKind::call:
             return "call";
         case StatementKind::anonymous_block:

@@ -20,10 +20,13 @@ enum class StatementKind : std::uint8_t {
     write_opaque,         ///< MERGE, data-modifying WITH, EXPLAIN ANALYZE or COPY of a write
     copy_from,            ///< COPY ... FROM STDIN or file
     truncate,             ///<
-    ddl,                  ///< CREATE, ALTER, DROP, GRANT, COMMENT, REINDEX, SELECT INTO, CTAS, ...
+    ddl,                  ///< CREATE, ALTER, DROP, GRANT, COMMENT, SELECT INTO, CTAS, REFRESH, ...
+    concurrent_ddl,       ///< refuses a transaction block: CREATE, DROP INDEX and DETACH CONCURRENTLY
+    outside_schema,       ///< no part of this database's schema: roles, databases, tablespaces,
+                          ///< subscriptions, large objects
     call,                 ///< CALL
     anonymous_block,      ///< DO
-    self_committing,      ///< refuses a transaction block: VACUUM, CREATE INDEX CONCURRENTLY, ...
+    self_committing,      ///< refuses a transaction block: VACUUM, CREATE DATABASE, ALTER SYSTEM, ...
     begin,                ///< BEGIN, START TRANSACTION
     commit,               ///< COMMIT, END
     rollback,             ///< ROLLBACK, ABORT
@@ -39,7 +42,7 @@ enum class StatementKind : std::uint8_t {
     deallocate,           ///< SQL-level DEALLOCATE
     discard,              ///< DISCARD
     primary_only,  ///< LISTEN, NOTIFY, LOCK, cursors, SET TRANSACTION, SET CONSTRAINTS, ANALYZE,
-                   ///< ...
+                   ///< REINDEX, CLUSTER, ...
 };
 
 std::string_view to_string(StatementKind kind);
@@ -66,6 +69,7 @@ struct Statement {
     bool temporary = false;                      ///< creates a temporary relation
     bool from_stdin = false;                     ///< COPY FROM STDIN
     bool from_client = false;                    ///< COPY in either direction with the client
+    bool hold = false;                           ///< DECLARE ... WITH HOLD
     bool volatile_syntax = false;  ///< uses CURRENT_TIMESTAMP-like or other per-call syntax that
                                    ///< two servers answer differently
     /// LIMIT or DISTINCT ON without ORDER BY, at any level: which rows is the server's choice.

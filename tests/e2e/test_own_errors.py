@@ -202,6 +202,15 @@ def changed_columns(make):
         return client.reply().errors[0]
 
 
+@provokes("55000", "schema changes are refused in phase ")
+def ddl_refused(make):
+    banyan = mirroring(make, mirror={"ddl": "refuse"})
+    with banyan.wire() as client:
+        error = client.query("alter table t add column more int").errors[0]
+        assert client.query("insert into t values (1, 'x')").ok().status == "I"
+    return error
+
+
 # --- limits ---
 
 @provokes("25P03", "terminating connection due to idle-in-transaction timeout")
@@ -289,4 +298,4 @@ def test_it_is_sent_as_the_table_says(migration, code, text):
     error = PROVOKERS[code, text](migration)
     if error is not None:
         assert error["C"] == code and error["M"].startswith(text), error
-        assert error["S"] == ("ERROR" if code in ("53400", "40000") or text.startswith("cached plan") else "FATAL")
+        assert error["S"] == ("ERROR" if code in ("53400", "40000", "55000") or text.startswith("cached plan") else "FATAL")

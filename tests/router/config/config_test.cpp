@@ -86,6 +86,8 @@ TEST(Config, the_commented_keys_of_the_example_are_valid_and_show_the_defaults) 
     EXPECT_EQ(parsed->mirror.commit_timeout, none.mirror.commit_timeout);
     EXPECT_EQ(parsed->mirror.lock_timeout, none.mirror.lock_timeout);
     EXPECT_EQ(parsed->mirror.connect_timeout, none.mirror.connect_timeout);
+    EXPECT_EQ(parsed->mirror.ddl_timeout, none.mirror.ddl_timeout);
+    EXPECT_EQ(parsed->mirror.ddl, none.mirror.ddl);
     EXPECT_EQ(parsed->mirror.failures_to_open, none.mirror.failures_to_open);
     EXPECT_EQ(parsed->mirror.probe_interval, none.mirror.probe_interval);
     EXPECT_EQ(parsed->backfill.workers, none.backfill.workers);
@@ -135,7 +137,7 @@ target = {host = "j", port = 3, database = "k", user = "l", password = "m", conn
 users = [{name = "n", source_password = "o", target_password = "p"}]
 state = {directory = "q"}
 journal = {durability = "power"}
-mirror = {commit_timeout_ms = 14, lock_timeout_ms = 13, connect_timeout_ms = 15, failures_to_open = 16, probe_interval_ms = 17, logins = ["service_role"], allow_md5 = false, allow_cleartext = "never"}
+mirror = {commit_timeout_ms = 14, lock_timeout_ms = 13, connect_timeout_ms = 15, failures_to_open = 16, probe_interval_ms = 17, logins = ["service_role"], ddl_timeout_ms = 18, ddl = "primary_only", ddl_in_dual_write = "mirror", ddl_in_dual_read = "refuse", ddl_in_switchover = "refuse", allow_md5 = false, allow_cleartext = "never"}
 backfill = {workers = 18, chunk_time_ms = 19, max_chunk_rows = 20, max_rows_per_second = 21}
 shadow = {share = 0.25, recheck_attempts = 22, max_discrepancies = 23, log = "r", redact = false, min_samples = 24}
 switchover = {deadline_ms = 125, sequence_margin = 26, blocking_sessions = "end"}
@@ -196,7 +198,14 @@ log = {level = "debug", format = "json"}
     EXPECT_EQ(state_directory, "q");
     EXPECT_EQ(durability, "power");
     {
-        const auto& [commit, lock, connect, failures, probe, logins, md5, cleartext] = mirror;
+        const auto& [commit, lock, connect, ddl_timeout, failures, probe, logins, ddl,
+                     ddl_in_dual_write, ddl_in_dual_read, ddl_in_switchover, md5, cleartext] =
+            mirror;
+        EXPECT_EQ(ddl_timeout, milliseconds(18));
+        EXPECT_EQ(ddl, DdlPolicy::primary_only);
+        EXPECT_EQ(ddl_in_dual_write, DdlPolicy::mirror);
+        EXPECT_EQ(ddl_in_dual_read, DdlPolicy::refuse);
+        EXPECT_EQ(ddl_in_switchover, DdlPolicy::refuse);
         EXPECT_THAT(logins, testing::ElementsAre("service_role"));
         EXPECT_FALSE(md5);
         EXPECT_EQ(cleartext, "never");
@@ -255,6 +264,17 @@ log = {level = "debug", format = "json"}
     EXPECT_EQ(threads, 30U);
     EXPECT_EQ(log.level, "debug");
     EXPECT_EQ(log.format, "json");
+}
+
+TEST(Config, changes_of_the_schema_follow_the_phases_policy_or_the_general_one) {
+    Config::Mirror mirror;
+    EXPECT_EQ(mirror.ddl_policy(Phase::dual_read), DdlPolicy::mirror);
+    mirror.ddl = DdlPolicy::primary_only;
+    mirror.ddl_in_dual_read = DdlPolicy::refuse;
+    EXPECT_EQ(mirror.ddl_policy(Phase::dual_write), DdlPolicy::primary_only);
+    EXPECT_EQ(mirror.ddl_policy(Phase::dual_read), DdlPolicy::refuse);
+    EXPECT_EQ(mirror.ddl_policy(Phase::switchover), DdlPolicy::primary_only);
+    EXPECT_EQ(mirror.ddl_policy(Phase::initial), DdlPolicy::mirror);
 }
 
 TEST(Config, the_smallest_file_is_enough_and_takes_the_database_name_from_the_source) {

@@ -24,7 +24,8 @@ Decision decided(const std::string& sql, bool with_catalog = true) {
     EXPECT_TRUE(query->parsed) << sql;
     EXPECT_EQ(query->statements.size(), 1U) << sql;
     return decide(*query, query->statements.front(),
-                  {with_catalog ? &catalog : nullptr, &search_path, &temporary_tables, &role});
+                  {with_catalog ? &catalog : nullptr, &search_path, &temporary_tables, &role,
+                   DdlPolicy::mirror, false});
 }
 
 struct Case {
@@ -65,7 +66,7 @@ TEST(Route, EveryKindOfStatementHasItsRoute) {
         {"TRUNCATE scratch CASCADE", Route::settings},
         {"DROP TABLE scratch CASCADE", Route::settings},
         {"DROP TABLE scratch, item", Route::guarded, false, true},
-        {"CREATE TABLE made (id int)", Route::mirrored_text},
+        {"CREATE TABLE made (id int)", Route::mirrored_text, true},
         {"CREATE TEMPORARY TABLE made (id int)", Route::settings},
         {"DROP TABLE item CASCADE", Route::mirrored_text, false, true},
         {"CALL p()", Route::guarded, true},
