@@ -56,15 +56,20 @@ std::string Table::only_name() const {
     return (partitioned ? "" : "ONLY ") + sql_name();
 }
 
+const Table& Table::on_mirror() const { return mapping ? *mapping->mirror : *this; }
+
+std::string Table::display_name() const { return mapping ? mapping->name : schema + "." + name; }
+
 bool Table::is_key(std::size_t column) const {
     return std::find(key.begin(), key.end(), column) != key.end();
 }
 
 void Catalog::add_table(std::shared_ptr<const Table> table) {
     deep_ = deep_ || table->deep;
-    by_name_[name_key(table->schema, table->name)] =
-        Entry{table, table->partitioned ? 'p' : 'r', 0};
-    by_oid_[table->oid] = table;
+    // The first of a split table's: the others are its siblings.
+    by_name_.try_emplace(name_key(table->schema, table->name),
+                         Entry{table, table->partitioned ? 'p' : 'r', 0});
+    by_oid_.try_emplace(table->oid, table);
     if (table->id != 0) {
         by_id_[table->id] = table;
     }
@@ -179,7 +184,15 @@ std::string quote_literal(std::string_view text) {
     return quoted;
 }
 
-std::string upsert_sql(const Table& table) {
+std::vector<std::shared_ptr<const Table>> with_siblings(
+    const std::shared_ptr<const Table>& table) {
+    std::vector<std::shared_ptr<const Table>> all = {table};
+    all.insert(all.end(), table->siblings.begin(), table->siblings.end());
+    return all;
+}
+
+std::string upsert_sql(const Table& pair) {
+    const Table& table = pair.on_mirror();
     const std::vector<std::size_t> columns = image_columns(table);
     std::string placeholders;
     std::string assignments;
@@ -215,11 +228,15 @@ std::string upsert_sql(const Table& table) {
            (assignments.empty() ? "DO NOTHING" : "DO UPDATE SET " + assignments);
 }
 
-std::string delete_sql(const Table& table) {
+std::string delete_sql(const Table& pair) {
+    const Table& table = pair.on_mirror();
     std::string condition;
     for (std::size_t i = 0; i < table.key.size(); ++i) {
         condition += (i == 0 ? "" : " AND ") + quote_identifier(table.columns[table.key[i]].name) +
                      " = $" + std::to_string(i + 1);
+    }
+    if (pair.mapped() && pair.mapping->belongs) {
+        condition += " AND " + pair.mapping->belongs->sql;
     }
     return "DELETE FROM " + table.only_name() + " WHERE " + condition;
 }

@@ -95,7 +95,7 @@ void SessionMachine::measure_changes() {
             // Rows that a function wrote and rolled back itself (an EXCEPTION block) are counted
             // here, but not recorded: the records decide.
             if (count > txn_.captured_rows[table] && !txn_.recorded.contains(table)) {
-                txn_.suspects.push_back({table, txn_.measure_reason});
+                suspect_table(catalog->table_by_id(table), txn_.measure_reason);
                 port_.counters().add_reason("suspect", txn_.measure_reason);
             }
         }
@@ -119,7 +119,7 @@ void SessionMachine::note_locked(const Catalog* catalog, Oid relation) {
     txn_.reload_catalog = true;
     const auto table = catalog != nullptr ? catalog->table_by_oid(catalog->root_of(relation)) : nullptr;
     if (table) {
-        txn_.suspects.push_back({table->id, "exclusively_locked"});
+        suspect_table(table, "exclusively_locked");
         port_.counters().add_reason("suspect", "exclusively_locked");
     }
 }

@@ -282,8 +282,9 @@ void MirrorLink::upsert(const Table& table, std::uint64_t catalog_version,
     }
     protocol::Bind bind;
     bind.statement = name;
-    for (const auto column : image_columns(table)) {
-        bind.parameter_formats.push_back(table.columns[column].binary ? 1 : 0);
+    const Table& mirror = table.on_mirror();
+    for (const auto column : image_columns(mirror)) {
+        bind.parameter_formats.push_back(mirror.columns[column].binary ? 1 : 0);
     }
     bind.parameters = values;
     protocol::encode_bind(out, bind);

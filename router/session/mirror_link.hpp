@@ -79,7 +79,7 @@ class MirrorLink {
     bool in_transaction() const { return in_transaction_; }
     bool failed() const { return failed_; }
     void begin(const std::vector<std::string>& savepoints, std::string& out);
-    /// A full-row image: values of image_columns(table), `binary` per column.
+    /// A full-row image: values of image_columns(table.on_mirror()), `binary` per column.
     void upsert(const Table& table, std::uint64_t catalog_version,
                 const std::vector<std::optional<std::string_view>>& values, std::string& out);
     void erase(const Table& table, std::uint64_t catalog_version, std::string_view key,

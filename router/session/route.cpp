@@ -42,7 +42,9 @@ std::vector<SuspectMark> named_tables(const Statement& statement, const RouteCon
         }
         const auto found = context.catalog->find(name, *context.search_path);
         if (found.table) {
-            marks.push_back({found.table->id, reason});
+            for (const auto& table : with_siblings(found.table)) {
+                marks.push_back({table->id, reason});
+            }
         }
     }
     return marks;
@@ -62,6 +64,34 @@ bool reaches_further(const Statement& statement, const Table& table) {
     return table.user_triggers ||
            cascades(table, inserts ? statement.conflict_assigned : statement.assigned,
                     statement.kind == StatementKind::erase);
+}
+
+/// `word` is in lower case.
+bool mentions(const ParsedQuery& query, const Statement& statement, std::string_view word) {
+    std::string text = query.sql.substr(statement.begin, statement.end - statement.begin);
+    std::transform(text.begin(), text.end(), text.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    return text.find(word) != std::string::npos;
+}
+
+bool names_mapped_table(const Statement& statement, const RouteContext& context) {
+    return std::any_of(statement.tables.begin(), statement.tables.end(),
+                       [&](const RangeName& name) {
+                           const auto found = context.catalog->find(name, *context.search_path);
+                           return found.table && found.table->mapped();
+                       });
+}
+
+/// DDL that names a mapped table: on the mirror the name means nothing, or another table.
+Decision ddl_on_mapped(const ParsedQuery& query, const Statement& statement,
+                       const RouteContext& context) {
+    Decision decision = simple(Route::guarded);
+    decision.reason = "ddl_on_mapped";
+    decision.reload_catalog = true;
+    decision.suspects = mentions(query, statement, "cascade")
+                            ? std::vector<SuspectMark>{{0, decision.reason}}
+                            : named_tables(statement, context, decision.reason.c_str());
+    return decision;
 }
 
 Decision write(const ParsedQuery& query, const Statement& statement, const RouteContext& context) {
@@ -93,14 +123,6 @@ Decision write(const ParsedQuery& query, const Statement& statement, const Route
     return decision;
 }
 
-/// `word` is in lower case.
-bool mentions(const ParsedQuery& query, const Statement& statement, std::string_view word) {
-    std::string text = query.sql.substr(statement.begin, statement.end - statement.begin);
-    std::transform(text.begin(), text.end(), text.begin(),
-                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    return text.find(word) != std::string::npos;
-}
-
 Decision by_text(const ParsedQuery& query, const Statement& statement, const RouteContext& context,
                  const char* reason) {
     const auto temporary =
@@ -116,6 +138,10 @@ Decision by_text(const ParsedQuery& query, const Statement& statement, const Rou
         Decision decision = everything_suspect(Route::guarded, "ddl_on_temporary");
         decision.reload_catalog = true;
         return decision;
+    }
+    if (context.catalog != nullptr && statement.kind != StatementKind::truncate &&
+        names_mapped_table(statement, context)) {
+        return ddl_on_mapped(query, statement, context);
     }
     if (context.catalog == nullptr || mentions(query, statement, "cascade")) {
         return everything_suspect(Route::mirrored_text, reason);
@@ -176,7 +202,9 @@ Decision copy_from(const ParsedQuery& query, const Statement& statement,
     }
     Decision decision = simple(Route::suspect);
     decision.reason = reason;
-    decision.suspects.push_back({found.table->id, reason});
+    for (const auto& table : with_siblings(found.table)) {
+        decision.suspects.push_back({table->id, reason});
+    }
     return decision;
 }
 
@@ -197,6 +225,9 @@ Decision truncate(const ParsedQuery& query, const Statement& statement,
         return decision;
     }
     decision.reason = std::get<NotCaptured>(planned).reason;
+    if (names_mapped_table(statement, context)) {
+        decision.route = Route::guarded;  // the text would name other tables there
+    }
     // Its triggers may write anywhere.
     decision.measure = decision.reason == "truncate_with_triggers";
     return decision;

@@ -1,0 +1,76 @@
+#include "router/catalog/mapping_check.hpp"
+
+#include <algorithm>
+
+#include "router/catalog/catalog.hpp"
+
+namespace banyan::router {
+namespace {
+
+constexpr const char* rows_table = "pg_temp.banyan_mapping";
+
+std::string sql_name(const TableName& table) {
+    return quote_identifier(table.schema) + "." + quote_identifier(table.name);
+}
+
+/// Runs inside a savepoint that the caller rolls back. Empty: nothing is wrong.
+std::string problem_of(Connection& connection, const ExpressionCheck& check) {
+    // A statement's own error is its best explanation; a lost connection is found by the caller.
+    auto made = connection.exec("CREATE TEMPORARY TABLE banyan_value ON COMMIT DROP AS SELECT " +
+                                check.expression.sql + " AS value FROM " + rows_table +
+                                " WITH NO DATA");
+    if (!made) {
+        return made.error().message;
+    }
+    auto type = connection.exec(
+        "SELECT pg_catalog.format_type(atttypid, atttypmod) FROM pg_catalog.pg_attribute"
+        " WHERE attrelid = 'pg_temp.banyan_value'::pg_catalog.regclass AND attnum = 1");
+    if (!type) {
+        return type.error().message;
+    }
+    if (const std::string found = type->text(0, 0); found != check.type_name) {
+        return "is of type " + found + ", but " + check.type_name +
+               " is wanted: write (...)::" + check.type_name;
+    }
+    auto added = connection.exec(std::string("ALTER TABLE ") + rows_table +
+                                 " ADD COLUMN banyan_value " + check.type_name +
+                                 " GENERATED ALWAYS AS (" + check.expression.sql + ") STORED");
+    if (!added && added.error().sqlstate == "42P17") {
+        return "is not immutable: its value depends on the clock, on settings such as TimeZone or "
+               "DateStyle, or on other rows; use functions of the row's columns only (as in "
+               "at AT TIME ZONE 'UTC')";
+    }
+    return added ? "" : added.error().message;
+}
+
+}  // namespace
+
+Result<void> check_expressions(Connection& connection, std::vector<ExpressionCheck*>& checks) {
+    std::stable_sort(checks.begin(), checks.end(),
+                     [](const auto* a, const auto* b) { return a->table < b->table; });
+    for (auto first = checks.begin(); first != checks.end();) {
+        const TableName& table = (*first)->table;
+        const auto last = std::find_if(first, checks.end(),
+                                       [&](const auto* check) { return check->table != table; });
+        BANYAN_TRY(connection.exec("BEGIN"));
+        auto rows = connection.exec(
+            std::string("CREATE TEMPORARY TABLE banyan_mapping ON COMMIT DROP AS SELECT * FROM ") +
+            sql_name(table) + " WITH NO DATA");
+        for (; first != last; ++first) {
+            if (!rows) {
+                (*first)->problem = "cannot be tried: " + rows.error().message;
+                continue;
+            }
+            BANYAN_TRY(connection.exec("SAVEPOINT banyan_expression"));
+            (*first)->problem = problem_of(connection, **first);
+            BANYAN_TRY(connection.exec("ROLLBACK TO SAVEPOINT banyan_expression"));
+        }
+        connection.rollback();
+        if (!connection.alive()) {
+            return Error{"the connection was lost", ""};
+        }
+    }
+    return {};
+}
+
+}  // namespace banyan::router
