@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "router/catalog/mapping.hpp"
+
 namespace banyan::router {
 
 namespace {
@@ -222,10 +224,17 @@ std::string upsert_sql(const Table& pair) {
     }
     // OVERRIDING SYSTEM VALUE is harmless without identity columns, and the mirror may have some
     // where the primary has none.
-    return "INSERT INTO " + table.sql_name() + " (" + column_list(table, columns) +
+    std::string update = assignments.empty() ? "DO NOTHING" : "DO UPDATE SET " + assignments;
+    std::string alias;
+    if (pair.mapped() && pair.mapping->belongs) {
+        // A row that the mapping leaves alone is not written over: none is touched then.
+        alias = " AS banyan_mirror";
+        update += assignments.empty() ? ""
+                                      : " WHERE " + over_row(*pair.mapping->belongs, "banyan_mirror");
+    }
+    return "INSERT INTO " + table.sql_name() + alias + " (" + column_list(table, columns) +
            ") OVERRIDING SYSTEM VALUE VALUES (" + placeholders + ") ON CONFLICT (" +
-           column_list(table, table.key) + ") " +
-           (assignments.empty() ? "DO NOTHING" : "DO UPDATE SET " + assignments);
+           column_list(table, table.key) + ") " + update;
 }
 
 std::string delete_sql(const Table& pair) {

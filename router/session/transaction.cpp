@@ -145,7 +145,9 @@ void SessionMachine::apply_image(Capture& capture, const CapturedImage& image,
         // Generated key columns stand behind the image: they name the row, they are not written.
         const auto first = row.captured.begin() + static_cast<std::ptrdiff_t>(image.first);
         capture.image.assign(first, first + static_cast<std::ptrdiff_t>(image.count));
-        mirror_.upsert(*image.table, capture.catalog_version, capture.image, mirror_out());
+        const bool may_miss = image.table->mapped() && image.table->mapping->belongs;
+        mirror_.upsert(*image.table, capture.catalog_version, capture.image, mirror_out(),
+                       may_miss ? txn_.writes.size() - 1 : MirrorLink::not_watched);
     }
     port_.counters().add(Counter::mirror_rows_applied);
 }

@@ -226,8 +226,9 @@ RowRepair::Verdict RowRepair::write(const Statements& known, const std::vector<P
         violated_ = done ? "" : mirror_.violated_constraint();
         return done;
     };
-    if (there == MirrorRow::foreign && !image) {
-        return Verdict::repaired;
+    if (there == MirrorRow::foreign) {
+        why_ = "the mirror has a row of that key which the mapping's filter leaves out";
+        return image ? Verdict::failed : Verdict::repaired;
     }
     if (on_mirror && !image) {
         auto erased = run("delete", key_params);
