@@ -79,6 +79,7 @@ MappedTables::MappedTables(const std::vector<MappingRule>& rules, const RawCatal
     }
     for (Resolved& it : resolved_) {
         resolve(it);
+        it.known = it.sound;
     }
     std::set<TableName> sources;
     for (const Resolved& it : resolved_) {
@@ -325,7 +326,7 @@ Result<void> MappedTables::check(Connection& source, Connection& target) {
     std::vector<ExpressionCheck*> of_source;
     std::vector<ExpressionCheck*> of_target;
     for (Resolved& it : resolved_) {
-        if (!it.sound) {
+        if (!it.known) {
             continue;
         }
         const auto ask = [&](const std::string& what, const TableName& table,

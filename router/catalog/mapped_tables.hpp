@@ -51,6 +51,7 @@ class MappedTables {
         std::vector<std::string> source_key;
         std::vector<std::string> target_key;
         std::string no_reverse;
+        bool known = true;  ///< its tables and columns are there: the expressions can be tried
         bool sound = true;
     };
     using Rules = std::vector<const Resolved*>;

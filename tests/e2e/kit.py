@@ -5,6 +5,7 @@ ended by the object that started it. BANYAN_BINARY and BANYANCTL_BINARY name the
 """
 import contextlib
 import hashlib
+import io
 import os
 import pathlib
 import signal

@@ -130,7 +130,7 @@ TEST(Config, every_key_reaches_its_member) {
     const auto parsed = parse_config(R"(
 listen = {host = "a", port = 1, port_file = "b", unix_socket_directory = "la", unix_socket_permissions = "0640", proxy_protocol = true, sslmode = "verify-ca", ssl_cert_file = "lb", ssl_key_file = "lc", ssl_ca_file = "ld", ssl_min_protocol_version = "TLSv1.3"}
 migration = {database = "c", exclude = ["d.e"]}
-mapping = [{source = "ma.mb", target = "mc.md", columns = {me = "mf", mg = "lower(mh)"}, where = "mi > 0", reverse = {mj = "mk"}, ignore = ["ml"]}]
+mapping = [{source = "ma.mb", target = "mc.md", columns = {me = "mf", mg = "mh + 1"}, where = "mi > 0", reverse = {mj = "mk"}, ignore = ["ml"]}]
 source = {host = "f", port = 2, database = "g", user = "h", password = "i", connect_timeout_ms = 11, sslmode = "verify-full", sslrootcert = "sa", sslcert = "sb", sslkey = "sc"}
 target = {host = "j", port = 3, database = "k", user = "l", password = "m", connect_timeout_ms = 12}
 users = [{name = "n", source_password = "o", target_password = "p"}]
@@ -182,7 +182,7 @@ log = {level = "debug", format = "json"}
         const auto& [from, to, columns, where, reverse, ignore] = mappings[0];
         EXPECT_EQ(from.text() + " " + to.text(), "ma.mb mc.md");
         EXPECT_EQ(columns.at("me"), (RowExpression{"\"mf\"", {"mf"}, true}));
-        EXPECT_EQ(columns.at("mg"), (RowExpression{"(\nlower(mh)\n)", {"mh"}, false}));
+        EXPECT_EQ(columns.at("mg"), (RowExpression{"(\nmh + 1\n)", {"mh"}, false}));
         EXPECT_EQ(where, (RowExpression{"(\nmi > 0\n)", {"mi"}, false}));
         EXPECT_EQ(reverse.at("mj").columns, std::vector<std::string>{"mk"});
         EXPECT_THAT(ignore, testing::ElementsAre("ml"));
