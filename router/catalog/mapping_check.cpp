@@ -13,6 +13,35 @@ std::string sql_name(const TableName& table) {
     return quote_identifier(table.schema) + "." + quote_identifier(table.name);
 }
 
+// What a client may have set, and what Banyan's own connections have. Literals are read when the
+// expression is.
+constexpr const char* other_settings =
+    "SET LOCAL TimeZone = 'Asia/Tokyo'; SET LOCAL DateStyle = 'German, DMY';"
+    "SET LOCAL IntervalStyle = 'sql_standard'; SET LOCAL lc_monetary = 'C';"
+    "SET LOCAL standard_conforming_strings = off; SET LOCAL escape_string_warning = off;"
+    "SET LOCAL transform_null_equals = on; SET LOCAL array_nulls = off;";
+constexpr const char* own_settings =
+    "SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, MDY';"
+    "SET LOCAL IntervalStyle = 'postgres'; SET LOCAL standard_conforming_strings = on;"
+    "SET LOCAL transform_null_equals = off; SET LOCAL array_nulls = on;";
+
+/// Adds the expression to the table of rows and takes it away again; gives it as PostgreSQL has read it.
+Result<std::string> as_read(Connection& connection, const ExpressionCheck& check,
+                            const std::string& settings) {
+    BANYAN_TRY(connection.exec(settings + "ALTER TABLE " + rows_table + " ADD COLUMN banyan_value " +
+                               check.type_name + " GENERATED ALWAYS AS (" + check.expression.sql +
+                               ") STORED"));
+    auto read = connection.exec(
+        std::string(own_settings) +
+        "SELECT pg_catalog.pg_get_expr(adbin, adrelid) FROM pg_catalog.pg_attrdef"
+        " WHERE adrelid = 'pg_temp.banyan_mapping'::pg_catalog.regclass");
+    if (!read) {
+        return std::move(read).error();
+    }
+    BANYAN_TRY(connection.exec(std::string("ALTER TABLE ") + rows_table + " DROP banyan_value"));
+    return read->text(0, 0);
+}
+
 /// Runs inside a savepoint that the caller rolls back. Empty: nothing is wrong.
 std::string problem_of(Connection& connection, const ExpressionCheck& check) {
     // A statement's own error is its best explanation; a lost connection is found by the caller.
@@ -32,15 +61,22 @@ std::string problem_of(Connection& connection, const ExpressionCheck& check) {
         return "is of type " + found + ", but " + check.type_name +
                " is wanted: write (...)::" + check.type_name;
     }
-    auto added = connection.exec(std::string("ALTER TABLE ") + rows_table +
-                                 " ADD COLUMN banyan_value " + check.type_name +
-                                 " GENERATED ALWAYS AS (" + check.expression.sql + ") STORED");
-    if (!added && added.error().sqlstate == "42P17") {
+    const auto usual = as_read(connection, check, own_settings);
+    if (!usual && usual.error().sqlstate == "42P17") {
         return "is not immutable: its value depends on the clock, on settings such as TimeZone or "
                "DateStyle, or on other rows; use functions of the row's columns only (as in "
                "at AT TIME ZONE 'UTC')";
     }
-    return added ? "" : added.error().message;
+    if (!usual) {
+        return usual.error().message;
+    }
+    const auto elsewhere = as_read(connection, check, other_settings);
+    if (!elsewhere || *elsewhere != *usual) {
+        return "has a literal that sessions read differently (TimeZone, DateStyle, "
+               "standard_conforming_strings, ...); write it in full, as '2020-01-01 00:00+00', or "
+               "E'\\\\' for a backslash";
+    }
+    return "";
 }
 
 }  // namespace

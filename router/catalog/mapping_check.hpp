@@ -18,7 +18,8 @@ struct ExpressionCheck {
 };
 
 /// PostgreSQL itself decides, by its rules for generated columns: no sub-selects, aggregates or window
-/// calls, and nothing but immutable functions. Each table is copied, empty and without constraints, to
+/// calls, and nothing but immutable functions; and literals that mean the same under any session's
+/// settings. Each table is copied, empty and without constraints, to
 /// a temporary one, in a transaction that is rolled back. Error: the connection failed.
 Result<void> check_expressions(Connection& connection, std::vector<ExpressionCheck*>& checks);
 

@@ -58,6 +58,7 @@ class Workers {
     void load_catalog_again();
     bool complete_capture(const Catalog& catalog);
     void forget_captured_rows();
+    void note_changed_mappings();
     void take_up_mirroring();
     Result<void> wait_for_orphans();
     void start_workers(bool with_backfill);

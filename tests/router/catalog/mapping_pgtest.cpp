@@ -178,6 +178,12 @@ TEST_F(MappingTest, AColumnThatOnlySomeRowsOfASplitKeepIsCheckedOnTheData) {
     EXPECT_EQ(rows.text(0, 1), "(3)");
 }
 
+TEST_F(MappingTest, LiteralsThatMeanTheSameEverywhereAreFine) {
+    rule_.columns["touched"] = computed("coalesce(changed, made, '2020-01-01 00:00+00')", {"changed", "made"});
+    rule_.columns["extra"] = computed("replace(email, E'\\\\', '/') || 'it''s'", {"email"});
+    EXPECT_THAT(load()->mapping_problems, IsEmpty());
+}
+
 TEST_F(MappingTest, ARuleThatChangesNothingIsNoMapping) {
     on_source("CREATE TABLE same (id int PRIMARY KEY, v text)");
     on_target("CREATE TABLE same (id int PRIMARY KEY, v text)");
@@ -226,6 +232,12 @@ TEST_F(MappingTest, EveryMistakeIsNamedWithItsRuleAndWhatToDo) {
         {"settings", [](auto& it) { it.columns["extra"] = computed("made::text", {"made"}); }, "columns.extra: is not immutable"},
         {"the clock", [](auto& it) { it.columns["touched"] = computed("coalesce(changed, made, now())", {"changed", "made"}); },
          "columns.touched: is not immutable"},
+        {"a literal without its zone", [](auto& it) { it.columns["touched"] = computed("coalesce(changed, '2020-01-01')", {"changed"}); },
+         "columns.touched: has a literal that sessions read differently"},
+        {"an ambiguous date", [](auto& it) { it.columns["extra"] = computed("CASE WHEN changed AT TIME ZONE 'UTC' > '1/2/2020' THEN email END", {"changed", "email"}); },
+         "columns.extra: has a literal that sessions read differently"},
+        {"a backslash", [](auto& it) { it.columns["extra"] = computed("replace(email, '\\a', 'b')", {"email"}); },
+         "columns.extra: has a literal that sessions read differently"},
         {"chance", [](auto& it) { it.columns["extra"] = computed("email || random()::text", {"email"}); }, "columns.extra: is not immutable"},
         {"an aggregate", [](auto& it) { it.columns["extra"] = computed("max(email)", {"email"}); }, "columns.extra: aggregate functions are not allowed"},
         {"no function", [](auto& it) { it.columns["extra"] = computed("lowr(email)", {"email"}); }, "columns.extra: function lowr(text) does not exist"},
