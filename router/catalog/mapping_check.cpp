@@ -26,7 +26,7 @@ constexpr const char* own_settings =
     "SET LOCAL transform_null_equals = off; SET LOCAL array_nulls = on;";
 
 /// Adds the expression to the table of rows and takes it away again; gives it as PostgreSQL has read it.
-Result<std::string> as_read(Connection& connection, const ExpressionCheck& check,
+Result<Rows> as_read(Connection& connection, const ExpressionCheck& check,
                             const std::string& settings) {
     BANYAN_TRY(connection.exec(settings + "ALTER TABLE " + rows_table + " ADD COLUMN banyan_value " +
                                check.type_name + " GENERATED ALWAYS AS (" + check.expression.sql +
@@ -35,11 +35,8 @@ Result<std::string> as_read(Connection& connection, const ExpressionCheck& check
         std::string(own_settings) +
         "SELECT pg_catalog.pg_get_expr(adbin, adrelid) FROM pg_catalog.pg_attrdef"
         " WHERE adrelid = 'pg_temp.banyan_mapping'::pg_catalog.regclass");
-    if (!read) {
-        return std::move(read).error();
-    }
     BANYAN_TRY(connection.exec(std::string("ALTER TABLE ") + rows_table + " DROP banyan_value"));
-    return read->text(0, 0);
+    return read;
 }
 
 /// Runs inside a savepoint that the caller rolls back. Empty: nothing is wrong.
@@ -71,7 +68,7 @@ std::string problem_of(Connection& connection, const ExpressionCheck& check) {
         return usual.error().message;
     }
     const auto elsewhere = as_read(connection, check, other_settings);
-    if (!elsewhere || *elsewhere != *usual) {
+    if (!elsewhere || elsewhere->view(0, 0) != usual->view(0, 0)) {
         return "has a literal that sessions read differently (TimeZone, DateStyle, "
                "standard_conforming_strings, ...); write it in full, as '2020-01-01 00:00+00', or "
                "E'\\\\' for a backslash";
