@@ -41,14 +41,18 @@ TEST(MappedRoute, DdlOnAMappedTableStaysOnThePrimaryAndIsNamed) {
 TEST(MappedRoute, TruncateGoesToTheMirrorUnderItsNamesOrNotAtAll) {
     const auto split = decided("TRUNCATE split");
     EXPECT_EQ(split.route, Route::mirrored_text);
-    EXPECT_EQ(split.mirror_sql, "TRUNCATE \"public\".\"part_a\", \"public\".\"part_b\"");
-    EXPECT_THAT(suspects(split), testing::ElementsAre(310U, 311U));
-    EXPECT_FALSE(split.reload_catalog);
+    EXPECT_EQ(split.mirror_sql, "TRUNCATE TABLE \"public\".\"part_a\", \"public\".\"part_b\"");
+    EXPECT_THAT(suspects(split), testing::IsEmpty());
+    ASSERT_EQ(split.tables.size(), 2U);
+    EXPECT_EQ(split.tables[1].table, 311U);
+    EXPECT_TRUE(split.tables[1].removes);
     const auto joined = decided("TRUNCATE joined");
     EXPECT_EQ(joined.route, Route::guarded);
-    EXPECT_EQ(joined.reason, "truncate_on_mapped");
+    EXPECT_EQ(joined.reason, "truncate_mapped");
     EXPECT_THAT(suspects(joined), testing::ElementsAre(320U));
-    EXPECT_EQ(decided("TRUNCATE usual").mirror_sql, "");
+    const auto cascading = decided("TRUNCATE shown CASCADE");
+    EXPECT_EQ(cascading.route, Route::guarded);
+    EXPECT_THAT(suspects(cascading), testing::ElementsAre(0U));
 }
 
 TEST(MappedRoute, CopyMakesEveryTableOfASplitSuspect) {

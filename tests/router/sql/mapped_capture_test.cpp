@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "router/sql/capture.hpp"
-#include "router/sql/truncate.hpp"
+#include "router/sql/table_writes.hpp"
 #include "tests/router/sql/mapped_catalog.hpp"
 
 namespace banyan::router {
@@ -113,14 +113,19 @@ TEST(MappedCapture, AReadOfAMappedTableIsNoShadowRead) {
 }
 
 TEST(MappedCapture, TruncateIsTranslatedWhereItMeansTheSame) {
-    const auto there = [](const std::string& sql) { return truncate_on_mirror(sql, catalog(), {"public"}); };
-    EXPECT_EQ(there("TRUNCATE shown"), "TRUNCATE \"public\".\"seen\"");
+    const auto there = [](const std::string& sql) {
+        const auto query = parse_query(sql);
+        const auto planned = plan_truncate(*query, query->statements.at(0), catalog(), {"public"});
+        const auto* plan = std::get_if<TruncatePlan>(&planned);
+        return plan != nullptr ? plan->sql : std::get<NotCaptured>(planned).reason;
+    };
+    EXPECT_EQ(there("TRUNCATE shown"), "TRUNCATE TABLE \"public\".\"seen\"");
     EXPECT_EQ(there("TRUNCATE TABLE ONLY public.split, usual RESTART IDENTITY"),
-              "TRUNCATE \"public\".\"part_a\", \"public\".\"part_b\", \"public\".\"usual\" RESTART IDENTITY");
-    EXPECT_EQ(there("TRUNCATE shown CASCADE"), std::nullopt);
-    EXPECT_EQ(there("TRUNCATE joined"), std::nullopt);
-    EXPECT_EQ(there("TRUNCATE kept"), std::nullopt);
-    EXPECT_EQ(there("TRUNCATE nowhere"), std::nullopt);
+              "TRUNCATE TABLE \"public\".\"part_a\", \"public\".\"part_b\", \"public\".\"usual\" RESTART IDENTITY");
+    EXPECT_EQ(there("TRUNCATE shown CASCADE"), "truncate_cascade");
+    EXPECT_EQ(there("TRUNCATE joined"), "truncate_mapped");
+    EXPECT_EQ(there("TRUNCATE kept"), "truncate_mapped");
+    EXPECT_EQ(there("TRUNCATE nowhere"), "truncate");
 }
 
 }  // namespace
