@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "router/catalog/mapping.hpp"
+
 namespace banyan::router {
 
 namespace {
@@ -56,15 +58,20 @@ std::string Table::only_name() const {
     return (partitioned ? "" : "ONLY ") + sql_name();
 }
 
+const Table& Table::on_mirror() const { return mapping ? *mapping->mirror : *this; }
+
+std::string Table::display_name() const { return mapping ? mapping->name : schema + "." + name; }
+
 bool Table::is_key(std::size_t column) const {
     return std::find(key.begin(), key.end(), column) != key.end();
 }
 
 void Catalog::add_table(std::shared_ptr<const Table> table) {
     deep_ = deep_ || table->deep;
-    by_name_[name_key(table->schema, table->name)] =
-        Entry{table, table->partitioned ? 'p' : 'r', 0};
-    by_oid_[table->oid] = table;
+    // The first of a split table's: the others are its siblings.
+    by_name_.try_emplace(name_key(table->schema, table->name),
+                         Entry{table, table->partitioned ? 'p' : 'r', 0});
+    by_oid_.try_emplace(table->oid, table);
     if (table->id != 0) {
         by_id_[table->id] = table;
     }
@@ -179,7 +186,15 @@ std::string quote_literal(std::string_view text) {
     return quoted;
 }
 
-std::string upsert_sql(const Table& table) {
+std::vector<std::shared_ptr<const Table>> with_siblings(
+    const std::shared_ptr<const Table>& table) {
+    std::vector<std::shared_ptr<const Table>> all = {table};
+    all.insert(all.end(), table->siblings.begin(), table->siblings.end());
+    return all;
+}
+
+std::string upsert_sql(const Table& pair) {
+    const Table& table = pair.on_mirror();
     const std::vector<std::size_t> columns = image_columns(table);
     std::string placeholders;
     std::string assignments;
@@ -209,17 +224,28 @@ std::string upsert_sql(const Table& table) {
     }
     // OVERRIDING SYSTEM VALUE is harmless without identity columns, and the mirror may have some
     // where the primary has none.
-    return "INSERT INTO " + table.sql_name() + " (" + column_list(table, columns) +
+    std::string update = assignments.empty() ? "DO NOTHING" : "DO UPDATE SET " + assignments;
+    std::string alias;
+    if (pair.mapped() && pair.mapping->belongs) {
+        // A row that the mapping leaves alone is not written over: none is touched then.
+        alias = " AS banyan_mirror";
+        update += assignments.empty() ? ""
+                                      : " WHERE " + over_row(*pair.mapping->belongs, "banyan_mirror");
+    }
+    return "INSERT INTO " + table.sql_name() + alias + " (" + column_list(table, columns) +
            ") OVERRIDING SYSTEM VALUE VALUES (" + placeholders + ") ON CONFLICT (" +
-           column_list(table, table.key) + ") " +
-           (assignments.empty() ? "DO NOTHING" : "DO UPDATE SET " + assignments);
+           column_list(table, table.key) + ") " + update;
 }
 
-std::string delete_sql(const Table& table) {
+std::string delete_sql(const Table& pair) {
+    const Table& table = pair.on_mirror();
     std::string condition;
     for (std::size_t i = 0; i < table.key.size(); ++i) {
         condition += (i == 0 ? "" : " AND ") + quote_identifier(table.columns[table.key[i]].name) +
                      " = $" + std::to_string(i + 1);
+    }
+    if (pair.mapped() && pair.mapping->belongs) {
+        condition += " AND " + pair.mapping->belongs->sql;
     }
     return "DELETE FROM " + table.only_name() + " WHERE " + condition;
 }

@@ -4,13 +4,16 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
+#include "router/catalog/mapping_rule.hpp"
 #include "router/model/types.hpp"
 
 namespace banyan::router {
@@ -49,6 +52,10 @@ struct Cascade {
     ReferentialAction on_update = ReferentialAction::none;
 };
 
+struct Mapping;
+
+/// A table of the primary together with its table on the mirror: what is captured, copied, repaired
+/// and verified as one. A table split over several has one Table for each.
 struct Table {
     TableId id = 0;
     Oid oid = 0;
@@ -69,14 +76,48 @@ struct Table {
     std::string opaque_because;
     /// Deep capture's triggers are on it, and its rows can be read from their records.
     bool deep = false;
+    /// How its rows are written on the mirror; null: under the same names.
+    std::shared_ptr<const Mapping> mapping;
+    /// The other Tables of the same table of the primary, where it is split.
+    std::vector<std::shared_ptr<const Table>> siblings;
 
-    std::string display_name() const { return schema + "." + name; }
+    bool mapped() const { return mapping != nullptr; }
+    /// The table on the mirror: its names, with the columns of a row image. Unmapped: this.
+    const Table& on_mirror() const;
+    /// "schema.name"; if mapped, the name of its rule.
+    std::string display_name() const;
     /// schema and name quoted as SQL identifiers.
     std::string sql_name() const;
     /// The same behind ONLY, unless partitioned: without the rows of tables that inherit from it.
     std::string only_name() const;
     bool captured() const { return not_captured_because.empty(); }
     bool is_key(std::size_t column) const;
+};
+
+/// How a table's rows become those of a table of another name, with other columns, or only some of
+/// them. Expressions are over the primary's row. SQL made of it: router/catalog/mapping.hpp.
+struct Mapping {
+    std::string name;  ///< MappingRule::name(), or "a, b" where a row comes from two tables
+    /// Its columns are those of a row image, in order; `key` is parallel to the primary's.
+    std::shared_ptr<const Table> mirror;
+    std::vector<RowExpression> values;     ///< parallel to mirror->columns
+    std::optional<RowExpression> passes;   ///< the primary's rows that belong to the mirror
+    /// Over the mirror's row: those that belong to the mapping. Others are never deleted.
+    std::optional<RowExpression> belongs;
+    /// The rows as they should be on the mirror come from several tables of the primary, joined by
+    /// this SELECT, whose columns are the mirror's. One row of one table does not tell the image:
+    /// its key is made dirty, and repair reads all of them.
+    std::string combined;
+    /// Both ways the same: nothing but other names.
+    bool plain = true;
+    /// Why the mapping cannot be turned round, and what to write; empty: it can.
+    std::string no_reverse;
+    /// Counts the primary's rows that reverse(forward(row)) would change, and gives one's key;
+    /// empty where there are none for sure.
+    std::string reverse_check;
+
+    /// Its rows reach the mirror by repair alone.
+    bool by_repair() const { return !combined.empty(); }
 };
 
 /// A relation as a statement names it. `schema` is empty if the statement did not say.
@@ -97,6 +138,10 @@ class Catalog {
     std::vector<std::string> excluded;  ///< "schema.table" names left out by configuration
     /// Some procedure may COMMIT or ROLLBACK in its body.
     bool committing_procedures = false;
+    /// What is wrong with [[mapping]] entries: rule, column, and what to do.
+    std::vector<std::string> mapping_problems;
+    /// Sequences of mapped columns: "schema.name" on this side -> on the mirror.
+    std::map<std::string, std::string> sequence_twins;
 
     /// Adds a table (a mirrored one, or one kept only for its reason).
     void add_table(std::shared_ptr<const Table> table);
@@ -117,6 +162,7 @@ class Catalog {
     /// Resolves a name as PostgreSQL would with this search_path (schemas that exist, in order,
     /// pg_catalog implied first).
     Found find(const RangeName& name, const std::vector<std::string>& search_path) const;
+    /// Of several (a split table) the first, as in Found; the others are its siblings.
     std::shared_ptr<const Table> table_by_oid(Oid oid) const;
     std::shared_ptr<const Table> table_by_id(TableId id) const;
     const std::vector<std::shared_ptr<const Table>>& tables() const { return tables_; }
@@ -149,11 +195,15 @@ std::string quote_identifier(std::string_view name);
 std::string quote_literal(std::string_view text);
 
 /// SQL that writes one full row image of `table` on the mirror: INSERT ... ON CONFLICT (key) DO
-/// UPDATE with every non-generated column as $1..$n in column order (see image_columns()).
+/// UPDATE with every non-generated column of on_mirror() as $1..$n in column order (see
+/// image_columns()).
 std::string upsert_sql(const Table& table);
-/// SQL that deletes one row by key: $1..$k in key order.
+/// SQL that deletes one row on the mirror by key: $1..$k in key order.
 std::string delete_sql(const Table& table);
-/// Indexes of the columns of a row image: all but generated ones, in column order.
+/// Indexes of the columns of a row image: all but generated ones, in column order. For a mapped table
+/// ask it of on_mirror().
 std::vector<std::size_t> image_columns(const Table& table);
+/// The table and its siblings.
+std::vector<std::shared_ptr<const Table>> with_siblings(const std::shared_ptr<const Table>& table);
 
 }  // namespace banyan::router

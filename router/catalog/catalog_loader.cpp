@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "router/catalog/mapped_tables.hpp"
 #include "router/catalog/raw_catalog.hpp"
 
 namespace banyan::router {
@@ -21,21 +22,6 @@ auto in_snapshot(Connection& connection, const Read& read) -> decltype(read()) {
     auto result = read();
     connection.rollback();
     return result;
-}
-
-const RawColumn* find_column(const RawRelation& relation, const std::string& name) {
-    for (const RawColumn& column : relation.columns) {
-        if (column.column.name == name) {
-            return &column;
-        }
-    }
-    return nullptr;
-}
-
-// A column that an INSERT may leave out.
-bool optional_column(const RawColumn& column) {
-    return !column.column.not_null || column.has_default || column.column.generated ||
-           column.column.identity != Identity::none;
 }
 
 // The two sides' views of one table, whichever of them is primary.
@@ -81,12 +67,6 @@ bool same_columns(const Sides& sides) {
         });
     };
     return known(sides.primary, sides.mirror) && known(sides.mirror, sides.primary);
-}
-
-bool usable_in_key(const RawCatalog& catalog, const RawRelation& relation,
-                   const std::string& name) {
-    const RawColumn* column = find_column(relation, name);
-    return column != nullptr && column->deterministic && catalog.form(column->column.type).key;
 }
 
 struct KeyChoice {
@@ -168,9 +148,9 @@ bool has_own_key(const RawRelation& relation) {
 class Assembler {
    public:
     Assembler(const RawCatalog& primary, const RawCatalog& mirror, Side primary_side, StateDb& db,
-              const CatalogOptions& options)
+              const CatalogOptions& options, const MappedTables& mapped)
         : primary_(primary), mirror_(mirror), primary_side_(primary_side), db_(db),
-          excluded_(options.exclude.begin(), options.exclude.end()),
+          mapped_(mapped), excluded_(options.exclude.begin(), options.exclude.end()),
           deep_capture_(options.deep_capture) {}
 
     void add_cascades(const std::vector<RawCascade>& cascades) {
@@ -199,6 +179,9 @@ class Assembler {
             if (excluded(relation)) {
                 catalog.excluded.push_back(relation.schema + "." + relation.name);
                 catalog.add_other_relation(relation.schema, relation.name, 'x');
+            } else if (table && !relation.is_partition &&
+                       mapped_.names(primary_side_, relation)) {
+                add_mapped(catalog, relation);
             } else if (table && !relation.is_partition) {
                 catalog.add_table(assemble(relation));
             } else if (!relation.is_partition) {
@@ -228,6 +211,31 @@ class Assembler {
                                   primary_.relations[root->second].name);
     }
 
+    void add_traits(Table& table, const RawRelation& relation) {
+        const LeafTraits leaves = leaves_[relation.oid];
+        table.cascades = cascades_[relation.oid];
+        table.user_triggers = relation.user_triggers || leaves.user_triggers;
+        table.row_security = relation.row_security || leaves.row_security;
+        table.partitioned = relation.kind == 'p';
+    }
+
+    void add_mapped(Catalog& catalog, const RawRelation& relation) {
+        const LeafTraits leaves = leaves_[relation.oid];
+        const auto tables = mapped_.tables(primary_side_, relation);
+        for (const auto& table : tables) {
+            add_traits(*table, relation);
+            table->opaque_because = opaque_reason(relation, primary_, leaves);
+            if (table->not_captured_because.empty() && leaves.foreign) {
+                table->not_captured_because = "foreign_table";
+            }
+        }
+        // A statement finds the first; only that one knows of the others, or they would hold each other.
+        tables.front()->siblings.assign(tables.begin() + 1, tables.end());
+        for (const auto& table : tables) {
+            catalog.add_table(table);
+        }
+    }
+
     std::shared_ptr<const Table> assemble(const RawRelation& relation) {
         auto table = std::make_shared<Table>();
         const LeafTraits leaves = leaves_[relation.oid];
@@ -235,13 +243,11 @@ class Assembler {
         table->oid = relation.oid;
         table->schema = relation.schema;
         table->name = relation.name;
-        table->cascades = cascades_[relation.oid];
-        table->user_triggers = relation.user_triggers || leaves.user_triggers;
-        table->row_security = relation.row_security || leaves.row_security;
-        table->partitioned = relation.kind == 'p';
+        add_traits(*table, relation);
 
         const RawRelation* twin = mirror_.find(relation.schema, relation.name);
-        if (twin != nullptr && (twin->is_partition || (twin->kind != 'r' && twin->kind != 'p'))) {
+        if (twin != nullptr && (twin->is_partition || (twin->kind != 'r' && twin->kind != 'p') ||
+                                mapped_.names(other(primary_side_), *twin))) {
             twin = nullptr;
         }
         table->opaque_because = opaque_reason(relation, primary_, leaves);
@@ -299,6 +305,7 @@ class Assembler {
     const RawCatalog& mirror_;
     Side primary_side_;
     StateDb& db_;
+    const MappedTables& mapped_;
     std::unordered_set<std::string> excluded_;
     bool deep_capture_;
     std::unordered_map<Oid, LeafTraits> leaves_;
@@ -359,7 +366,20 @@ Result<std::shared_ptr<const Catalog>> load_catalog(Connection& primary, Connect
     auto catalog = std::make_shared<Catalog>();
     catalog->version = version;
     catalog->side = primary_side;
-    Assembler assembler(read->raw, *mirrored, primary_side, db, options);
+    const bool source_first = primary_side == Side::source;
+    MappedTables mapped(options.mappings, source_first ? read->raw : *mirrored,
+                        source_first ? *mirrored : read->raw, db);
+    if (auto checked = mapped.check(source_first ? primary : mirror, source_first ? mirror : primary);
+        !checked) {
+        return Error{"trying the expressions of [[mapping]]: " + checked.error().message,
+                     checked.error().sqlstate};
+    }
+    catalog->mapping_problems = mapped.problems();
+    for (const auto& [source, target] : mapped.sequences()) {
+        catalog->sequence_twins.try_emplace(source_first ? source : target,
+                                            source_first ? target : source);
+    }
+    Assembler assembler(read->raw, *mirrored, primary_side, db, options, mapped);
     assembler.add_cascades(read->cascades);
     assembler.fill(*catalog);
     catalog->committing_procedures = read->committing_procedures;

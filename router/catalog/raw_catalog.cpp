@@ -168,6 +168,31 @@ Result<void> read_keys(Connection& connection, RawCatalog& raw) {
     return {};
 }
 
+Result<void> read_owned_sequences(Connection& connection, RawCatalog& raw) {
+    // Of a serial column ('a') and of an identity ('i').
+    auto rows = connection.exec(
+        "SELECT d.refobjid, a.attname, n.nspname, s.relname FROM pg_catalog.pg_depend d"
+        " JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = s.relnamespace"
+        " JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid"
+        " WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+        " AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+        " AND d.deptype IN ('a', 'i') ORDER BY 3, 4");
+    BANYAN_TRY(rows);
+    for (int row = 0; row < rows->size(); ++row) {
+        const auto relation = raw.by_oid.find(oid_at(*rows, row, 0));
+        if (relation == raw.by_oid.end()) {
+            continue;
+        }
+        for (RawColumn& column : raw.relations[relation->second].columns) {
+            if (column.column.name == rows->view(row, 1)) {
+                column.sequence = rows->text(row, 2) + "." + rows->text(row, 3);
+            }
+        }
+    }
+    return {};
+}
+
 Result<void> read_types(Connection& connection, RawCatalog& raw) {
     // A variable-length type with an element type is an array (point and the like have elements
     // too, but a fixed length).
@@ -310,11 +335,32 @@ TypeForm RawCatalog::form(Oid oid) const {
     return {.fragile = true};  // composites and pseudo-types
 }
 
+const RawColumn* find_column(const RawRelation& relation, const std::string& name) {
+    for (const RawColumn& column : relation.columns) {
+        if (column.column.name == name) {
+            return &column;
+        }
+    }
+    return nullptr;
+}
+
+bool optional_column(const RawColumn& column) {
+    return !column.column.not_null || column.has_default || column.column.generated ||
+           column.column.identity != Identity::none;
+}
+
+bool usable_in_key(const RawCatalog& catalog, const RawRelation& relation,
+                   const std::string& name) {
+    const RawColumn* column = find_column(relation, name);
+    return column != nullptr && column->deterministic && catalog.form(column->column.type).key;
+}
+
 Result<RawCatalog> read_raw_catalog(Connection& connection) {
     RawCatalog raw;
     BANYAN_TRY(read_relations(connection, raw));
     BANYAN_TRY(read_columns(connection, raw));
     BANYAN_TRY(read_keys(connection, raw));
+    BANYAN_TRY(read_owned_sequences(connection, raw));
     BANYAN_TRY(read_types(connection, raw));
     BANYAN_TRY(read_inheritance(connection, raw));
     return raw;

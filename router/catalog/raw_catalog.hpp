@@ -39,6 +39,7 @@ struct RawColumn {
     bool deterministic = true;  ///< of its collation
     /// What a row gets that leaves it out, as SQL, if that is NULL or a constant.
     std::optional<std::string> constant;
+    std::string sequence;       ///< that it owns, "schema.name"; empty: none
 };
 
 /// A unique index that ON CONFLICT can infer.
@@ -85,6 +86,13 @@ struct RawCatalog {
    private:
     bool settings_change_text(Oid type) const;
 };
+
+/// Null: the relation has no such column.
+const RawColumn* find_column(const RawRelation& relation, const std::string& name);
+/// A column that an INSERT may leave out.
+bool optional_column(const RawColumn& column);
+/// The column's binary form means the same on both sides, and equal values are one value.
+bool usable_in_key(const RawCatalog& catalog, const RawRelation& relation, const std::string& name);
 
 /// The columns, keys and types: what is compared between the sides.
 Result<RawCatalog> read_raw_catalog(Connection& connection);

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "router/config/toml_section.hpp"
+#include "router/sql/expression.hpp"
 
 namespace banyan::router {
 namespace {
@@ -101,6 +102,69 @@ void read_migration(Section section, Config::Migration& out) {
             section.bad("exclude", "has \"" + name + "\" in it; write \"schema.table\"");
         }
     }
+}
+
+TableName read_table_name(Section& section, std::string_view key) {
+    std::string text;
+    section.text(key, text);
+    const auto dot = text.find('.');
+    if (dot == std::string::npos || dot == 0 || dot + 1 == text.size()) {
+        section.bad(key, (text.empty() ? "is missing or empty" : "is \"" + text + "\"") +
+                             std::string("; write \"schema.table\""));
+        return {};
+    }
+    return {text.substr(0, dot), text.substr(dot + 1)};
+}
+
+RowExpression read_row_expression(Section& section, std::string_view key, const std::string& column,
+                                  const std::string& text) {
+    auto expression = read_expression(text);
+    if (!expression) {
+        section.bad(key, (column.empty() ? "\"" : "of " + column + ", \"") + text + "\", " +
+                             expression.error().message);
+        return {};
+    }
+    return std::move(*expression);
+}
+
+void read_expressions(Section& section, std::string_view key,
+                      std::map<std::string, RowExpression>& out) {
+    std::map<std::string, std::string> texts;
+    section.string_map(key, texts);
+    for (const auto& [column, text] : texts) {
+        out.emplace(column, read_row_expression(section, key, column, text));
+    }
+}
+
+void read_mappings(Section& root, Config& config) {
+    std::set<TableName> targets;
+    const auto& exclude = config.migration.exclude;
+    root.each("mapping", [&](Section& section) {
+        MappingRule rule;
+        rule.source = read_table_name(section, "source");
+        rule.target = read_table_name(section, "target");
+        read_expressions(section, "columns", rule.columns);
+        std::string where;
+        section.text("where", where);
+        if (!where.empty()) {
+            rule.where = read_row_expression(section, "where", "", where);
+        }
+        read_expressions(section, "reverse", rule.reverse);
+        section.strings("ignore", rule.ignore);
+        section.finish();
+        if (!rule.target.name.empty() && !targets.insert(rule.target).second) {
+            section.bad("target", "\"" + rule.target.text() +
+                                      "\" is there twice; a table of the target has one source");
+        }
+        for (const TableName& name : {rule.source, rule.target}) {
+            if (std::count(exclude.begin(), exclude.end(), name.text()) > 0) {
+                section.bad("source", "or target is \"" + name.text() +
+                                          "\", which [migration] exclude leaves out; remove one of "
+                                          "the two");
+            }
+        }
+        config.mappings.push_back(std::move(rule));
+    });
 }
 
 void read_users(Section& root, std::vector<UserLogin>& users) {
@@ -282,6 +346,7 @@ Config read(const toml::table* document, Problems& problems) {
     read_migration(root.section("migration"), config.migration);
     read_endpoint(root.section("source"), config.source);
     read_endpoint(root.section("target"), config.target);
+    read_mappings(root, config);
     read_users(root, config.users);
 
     Section state = root.section("state");

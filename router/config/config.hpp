@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "router/catalog/mapping_rule.hpp"
 #include "router/config/ddl_policy.hpp"
 #include "router/model/result.hpp"
 #include "router/model/types.hpp"
@@ -55,6 +56,8 @@ struct Config {
         std::string database;             ///< what clients ask for; default: the source's name
         std::vector<std::string> exclude; ///< "schema.table" names left out of mirroring
     } migration;
+
+    std::vector<MappingRule> mappings;    // [[mapping]] source target columns where reverse ignore
 
     Endpoint source;                      // [source] host port database user password
     Endpoint target;                      // [target]

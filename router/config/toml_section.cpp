@@ -197,6 +197,27 @@ void Section::strings(std::string_view key, std::vector<std::string>& out) {
     }
 }
 
+void Section::string_map(std::string_view key, std::map<std::string, std::string>& out) {
+    problems_.known(full(key));
+    const toml::node* node = find(key);
+    if (node == nullptr) {
+        return;
+    }
+    const toml::table* table = node->as_table();
+    if (table == nullptr) {
+        return wrong_type(key, *node, "a table of strings, as in { a = \"b\" }");
+    }
+    for (const auto& [name, element] : *table) {
+        const auto value = element.value_exact<std::string>();
+        if (!value) {
+            problems_.add(element.source().begin.line, full(key) + "." + std::string(name.str()),
+                          "is " + std::string(type_name(element)) + "; write a string in quotes");
+            continue;
+        }
+        out.emplace(std::string(name.str()), *value);
+    }
+}
+
 std::optional<std::int64_t> Section::read_integer(std::string_view key, std::int64_t low,
                                                   std::int64_t high) {
     problems_.known(full(key));

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <functional>
 #include <limits>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -53,6 +54,8 @@ class Section {
     /// Any of these words.
     void word(std::string_view key, std::string& out, const std::vector<std::string>& words);
     void strings(std::string_view key, std::vector<std::string>& out);
+    /// A table of strings, as { a = "b" }.
+    void string_map(std::string_view key, std::map<std::string, std::string>& out);
     void milliseconds(std::string_view key, std::chrono::milliseconds& out, std::int64_t low,
                       std::int64_t high);
     template <class T>

@@ -116,6 +116,7 @@ Result<std::shared_ptr<const Catalog>> Core::read_catalog(Side primary) {
     CatalogOptions options;
     options.exclude = config.migration.exclude;
     options.deep_capture = deep_capture();
+    options.mappings = config.mappings;
     return load_catalog(*here, *there, primary, db, options, ++catalog_version_);
 }
 

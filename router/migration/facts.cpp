@@ -45,7 +45,47 @@ Result<std::vector<std::string>> sequences_of(Connection& connection) {
     return names;
 }
 
+// A scan of each table, while clients work.
+constexpr const char* reverse_check_settings =
+    "SET default_transaction_read_only = on; SET statement_timeout = '60s'; SET lock_timeout = '5s'";
+
 }  // namespace
+
+std::vector<ReverseFacts> measure_reverse(const Endpoint& source, const Catalog& catalog) {
+    std::vector<ReverseFacts> all;
+    std::optional<Connection> connection;
+    for (const auto& table : catalog.tables()) {
+        if (!table->mapped()) {
+            continue;
+        }
+        const Mapping& mapping = *table->mapping;
+        ReverseFacts& it = all.emplace_back();
+        it.name = mapping.name;
+        it.missing = mapping.no_reverse;
+        if (!it.missing.empty() || mapping.reverse_check.empty()) {
+            continue;
+        }
+        if (!connection) {
+            auto opened = Connection::open(source, "banyan-gates");
+            if (!opened) {
+                it.error = opened.error().message;
+                continue;
+            }
+            connection.emplace(std::move(*opened));
+            if (auto set = connection->exec(reverse_check_settings); !set) {
+                it.error = set.error().message;
+                continue;
+            }
+        }
+        if (auto rows = connection->exec(mapping.reverse_check); rows) {
+            it.rows_changed = rows->number(0, 0);
+            it.example_key = rows->text(0, 1);
+        } else {
+            it.error = rows.error().message;
+        }
+    }
+    return all;
+}
 
 SideFacts measure_side(const Endpoint& endpoint, const std::vector<std::string>& roles) {
     SideFacts facts;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "router/catalog/catalog.hpp"
 #include "router/migration/blocking.hpp"
 #include "router/migration/gates.hpp"
 #include "router/pg/connection.hpp"
@@ -14,6 +15,10 @@ namespace banyan::router {
 
 /// What one side says of itself. `roles`: who must be able to act as replication there.
 SideFacts measure_side(const Endpoint& endpoint, const std::vector<std::string>& roles);
+
+/// Tries reverse(forward(row)) = row on every row of the mapped tables that are not reversible by
+/// their rules alone; a scan of each. For a catalogue whose primary is the source.
+std::vector<ReverseFacts> measure_reverse(const Endpoint& source, const Catalog& catalog);
 
 /// Client backends and prepared transactions of this database that are not Banyan's: not among
 /// `ours`, and no application name that begins with "banyan-".

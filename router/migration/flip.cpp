@@ -218,7 +218,9 @@ Walk::Outcome Walk::check_writers() {
 }
 
 Walk::Outcome Walk::advance() {
-    auto advanced = advance_sequences(*primary_, *mirror_, core_.config.switchover.sequence_margin);
+    auto advanced = advance_sequences(*primary_, *mirror_, core_.config.switchover.sequence_margin,
+                                      present_catalog_ ? present_catalog_->sequence_twins
+                                                       : std::map<std::string, std::string>());
     if (!advanced) {
         return Failure{TransitionState::failed,
                        "Sequences could not be advanced: " + advanced.error().message};

@@ -120,6 +120,44 @@ Gate tables_capturable(const Facts& facts) {
     return gate;
 }
 
+Gate mappings(const Facts& facts) {
+    if (!facts.catalog_known) {
+        return unknown("mappings", 0,
+                       "The catalogues could not be compared: " + facts.catalog_error);
+    }
+    return hard(verdict("mappings", facts.mapping_problems.empty(), facts.mapping_problems.size(), 0,
+                        "Entries of [[mapping]] do not fit the databases: " +
+                            list(facts.mapping_problems) + "."));
+}
+
+Gate reverse_mappings(const Facts& facts) {
+    std::vector<std::string> bad;
+    std::vector<std::string> unchecked;
+    std::int64_t rows = 0;
+    for (const ReverseFacts& it : facts.reverse) {
+        rows += it.rows_changed;
+        if (!it.missing.empty()) {
+            bad.push_back(it.name + " " + it.missing);
+        } else if (!it.error.empty()) {
+            unchecked.push_back(it.name + ": " + it.error);
+        } else if (it.rows_changed > 0) {
+            bad.push_back(it.name + " would change " + std::to_string(it.rows_changed) +
+                          " rows of the source, such as the one with key " + it.example_key);
+        }
+    }
+    Gate gate = hard(verdict(
+        "reverse_mappings", bad.empty(), rows, 0,
+        "After SWITCHOVER the source is written by the reverse of each mapping, which must give back "
+        "what is there: " +
+            list(bad) + ". Correct `reverse` (or the rows), then restart Banyan."));
+    if (bad.empty() && !unchecked.empty()) {
+        gate.verdict = Verdict::inconclusive;
+        gate.explanation = "The way back could not be tried on the source: " + list(unchecked);
+    }
+    gate.samples = facts.reverse.size();
+    return gate;
+}
+
 Gate mirror_privileges(const Facts& facts) {
     std::vector<std::string> missing;
     for (const Side side : {Side::source, Side::target}) {
@@ -245,7 +283,11 @@ Gate sequences_present(const Facts& facts, Side primary) {
     const std::set<std::string> have(there->begin(), there->end());
     std::vector<std::string> missing;
     std::copy_if(here->begin(), here->end(), std::back_inserter(missing),
-                 [&](const std::string& name) { return !have.contains(name); });
+                 [&](const std::string& name) {
+                     const auto twin = facts.sequence_twins.find(name);
+                     return !have.contains(twin == facts.sequence_twins.end() ? name
+                                                                              : twin->second);
+                 });
     return verdict("sequences_present", missing.empty(), missing.size(), 0,
                    "Sequences missing on the " + std::string(to_string(other(primary))) + ": " +
                        list(missing) + ".");
@@ -311,6 +353,7 @@ std::vector<Gate> evaluate_gates(Phase from, Phase to, const Facts& facts) {
             }
             return {reachable(facts, Side::source), reachable(facts, Side::target),
                     different_clusters(facts),      schema_matches(facts),
+                    mappings(facts),
                     tables_capturable(facts),       mirror_privileges(facts),
                     max_connections(facts),         journal_healthy(facts)};
         case Phase::dual_read:
@@ -329,6 +372,7 @@ std::vector<Gate> evaluate_gates(Phase from, Phase to, const Facts& facts) {
                     dirty_keys(facts),
                     verified(facts),
                     shadow_mismatches(facts),
+                    reverse_mappings(facts),
                     journal_healthy(facts),
                     sequences_present(facts, Side::source),
                     large_objects(facts, Side::source),

@@ -4,6 +4,7 @@
 
 #include <boost/json.hpp>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -57,6 +58,15 @@ struct VerifiedTable {
     std::int64_t finished_unix_ms = 0;
 };
 
+/// What reverse(forward(row)) = row was found to be for one mapped table, on the source's data.
+struct ReverseFacts {
+    std::string name;
+    std::string missing;  ///< there is no way back: why, and what to write; empty: there is
+    std::string error;    ///< the check failed
+    std::int64_t rows_changed = 0;
+    std::string example_key;  ///< of one of them
+};
+
 struct Facts {
     SideFacts source;
     SideFacts target;
@@ -65,6 +75,10 @@ struct Facts {
     std::string catalog_error;
     std::size_t tables_captured = 0;
     std::vector<std::pair<std::string, std::string>> not_captured;  ///< table, reason
+
+    std::vector<std::string> mapping_problems;
+    std::map<std::string, std::string> sequence_twins;  ///< this phase's primary -> its mirror
+    std::vector<ReverseFacts> reverse;                  ///< of mapped tables, for SWITCHOVER
 
     bool backfill_done = false;
     std::string backfill_state;

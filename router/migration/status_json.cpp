@@ -115,9 +115,14 @@ boost::json::object table_json(const Table& table, const Ledger& ledger,
         {"name", table.display_name()}, {"id", table.id},
         {"mirroring", to_string(exact.exactness)}, {"mirroring_reason", exact.reason},
         {"captured", table.captured()}, {"reason", table.not_captured_because},
+        {"mapped_to", nullptr},
         {"key", std::move(key)},        {"columns", table.columns.size()},
         {"suspect", nullptr},           {"dirty", ledger.dirty_count(table.id)},
         {"backfill", nullptr},          {"verification", nullptr}};
+    if (table.mapped()) {
+        const Table& mirror = table.on_mirror();
+        json["mapped_to"] = mirror.schema + "." + mirror.name;
+    }
     if (suspect) {
         json["suspect"] = {{"reason", suspect->reason}, {"since_unix_ms", suspect->since_unix_ms}};
     }
@@ -231,7 +236,7 @@ std::optional<boost::json::object> Control::table(const std::string& name) {
         return std::nullopt;
     }
     for (const auto& table : catalog->tables()) {
-        if (table->display_name() != name) {
+        if (table->display_name() != name && table->schema + "." + table->name != name) {
             continue;
         }
         boost::json::object json =

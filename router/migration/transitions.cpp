@@ -84,6 +84,11 @@ Facts Control::Impl::measure_rest(Phase from, Phase to, std::pair<SideFacts, Sid
                 facts.not_captured.emplace_back(table->display_name(), table->not_captured_because);
             }
         }
+        facts.mapping_problems = catalog->mapping_problems;
+        facts.sequence_twins = catalog->sequence_twins;
+        if (to == Phase::switchover) {
+            facts.reverse = measure_reverse(core.config.source, *catalog);
+        }
         facts.verified = verifier.verified(*catalog, workers.backfill_done_unix_ms());
     }
     const BackfillProgress backfill = workers.backfill_progress();

@@ -131,18 +131,21 @@ Result<boost::json::object> Verifier::create(const std::vector<std::string>& nam
         }
     }
     for (const std::string& name : names) {
-        const auto& tables = catalog->tables();
-        const auto it = std::find_if(tables.begin(), tables.end(), [&](const auto& table) {
-            return table->display_name() == name ||
-                   (table->schema == "public" && table->name == name);
-        });
-        if (it == tables.end()) {
+        bool found = false;
+        for (const auto& table : catalog->tables()) {
+            if (table->display_name() != name && table->schema + "." + table->name != name &&
+                (table->schema != "public" || table->name != name)) {
+                continue;
+            }
+            if (!table->captured()) {
+                return Error{name + " cannot be verified: " + table->not_captured_because + ".", ""};
+            }
+            found = true;
+            add(*table);
+        }
+        if (!found) {
             return Error{"There is no table " + name + ".", ""};
         }
-        if (!(*it)->captured()) {
-            return Error{name + " cannot be verified: " + (*it)->not_captured_because + ".", ""};
-        }
-        add(**it);
     }
     job->repair = repair;
     job->actor = actor;

@@ -161,6 +161,9 @@ Walk::Outcome Walk::publish() {
     if (catalog_) {
         core_.install_catalog(catalog_);
     }
+    if (catalog_ && flips(from_, to_)) {
+        mark_mapped_tables();
+    }
     published_ = true;
     if (!mirrors(from_) && mirrors(to_)) {
         core_.ledger.begin_settling();  // the backfill ends it, at its start barrier
@@ -170,6 +173,20 @@ Walk::Outcome Walk::publish() {
         end_hold();
     }
     return std::nullopt;
+}
+
+// Reverse of forward is not always forward of reverse: what a mapping that computes makes of the rows
+// is compared anew in the new direction.
+void Walk::mark_mapped_tables() {
+    std::vector<SuspectMark> marks;
+    for (const auto& table : catalog_->tables()) {
+        if (table->captured() && table->mapped() && !table->mapping->plain) {
+            marks.push_back({table->id, "mapping turned round"});
+        }
+    }
+    if (!marks.empty()) {
+        core_.ledger.mark_suspect(marks);
+    }
 }
 
 Walk::Outcome Walk::adopt() {

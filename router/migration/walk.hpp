@@ -49,6 +49,7 @@ class Walk {
     Outcome advance();
     Outcome prove_reverse();
     Outcome persist();
+    void mark_mapped_tables();
     Outcome publish();
     Outcome adopt();
     Outcome start_workers();

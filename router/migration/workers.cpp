@@ -19,6 +19,23 @@ constexpr auto reload_retry = 1s;
 constexpr auto reload_while_different = 2s;  ///< the operator may be mending the mirror's schema
 constexpr auto recovery_patience = 2s;  ///< of one attempt
 constexpr const char* done_setting = "backfill_done_unix_ms";
+constexpr const char* mappings_setting = "mappings";
+
+/// The rules as one text: rows that other rules made are not to be trusted.
+std::string text_of(const std::vector<MappingRule>& rules) {
+    std::string text;
+    for (const MappingRule& rule : rules) {
+        text += rule.name() + " where " + rule.where.sql;
+        for (const auto& [column, value] : rule.columns) {
+            text += "; " + column + " = " + value.sql;
+        }
+        for (const auto& [column, value] : rule.reverse) {
+            text += "; reverse " + column + " = " + value.sql;
+        }
+        text += "\n";
+    }
+    return text;
+}
 
 }  // namespace
 
@@ -222,6 +239,7 @@ void Workers::take_up_mirroring() {
     if (core_.deep_capture()) {
         forget_captured_rows();
     }
+    note_changed_mappings();
     if (core_.db.machine_crashed()) {
         std::vector<SuspectMark> marks;
         for (const auto& table : core_.catalog()->tables()) {
@@ -261,7 +279,24 @@ Result<void> Workers::forget_backfill() {
     return make_backfill()->reset();
 }
 
+// The configuration may have been changed while Banyan was down.
+void Workers::note_changed_mappings() {
+    const std::string rules = text_of(core_.config.mappings);
+    if (core_.store.setting(mappings_setting) == rules) {
+        return;
+    }
+    std::vector<SuspectMark> marks;
+    for (const auto& table : core_.catalog()->tables()) {
+        if (table->mapped()) {
+            marks.push_back({table->id, "mapping changed"});
+        }
+    }
+    core_.ledger.mark_suspect(marks);
+    core_.store.set_setting(mappings_setting, rules);
+}
+
 void Workers::begin_mirroring() {
+    core_.store.set_setting(mappings_setting, text_of(core_.config.mappings));
     start_workers(true);
     const std::lock_guard lock(mutex_);
     taken_up_ = true;

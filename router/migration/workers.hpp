@@ -59,6 +59,7 @@ class Workers {
     bool complete_capture(const Catalog& catalog);
     void forget_captured_rows();
     bool look_again();
+    void note_changed_mappings();
     void take_up_mirroring();
     Result<void> wait_for_orphans();
     void start_workers(bool with_backfill);

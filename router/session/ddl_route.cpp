@@ -30,6 +30,18 @@ Decision not_mirrored(const Statement& statement, const RouteContext& context,
     return decision;
 }
 
+/// DDL that names a mapped table: on the mirror the name means nothing, or another table.
+Decision ddl_on_mapped(const ParsedQuery& query, const Statement& statement,
+                       const RouteContext& context) {
+    Decision decision = simple(Route::guarded);
+    decision.reason = "ddl_on_mapped";
+    decision.reload_catalog = true;
+    decision.suspects = mentions(query, statement, "cascade")
+                            ? std::vector<SuspectMark>{{0, decision.reason}}
+                            : named_tables(statement, context, decision.reason.c_str());
+    return decision;
+}
+
 Decision refused() {
     Decision decision = simple(Route::refuse);
     decision.reason = "ddl_refused";
@@ -53,6 +65,10 @@ Decision by_text(const ParsedQuery& query, const Statement& statement, const Rou
         Decision decision = everything_suspect(Route::guarded, "ddl_on_temporary");
         decision.reload_catalog = true;
         return decision;
+    }
+    if (context.catalog != nullptr && statement.kind != StatementKind::truncate &&
+        names_mapped_table(statement, context)) {
+        return ddl_on_mapped(query, statement, context);
     }
     if (context.catalog == nullptr || mentions(query, statement, "cascade")) {
         return everything_suspect(Route::mirrored_text, reason);

@@ -87,7 +87,7 @@ void SessionMachine::apply_captured(TakenRows& taken, const RowView& row) {
         return;  // excluded, or new: measuring deals with it
     }
     if (!row[2] && !row[3]) {
-        txn_.suspects.push_back({table->id, "truncated"});
+        suspect_table(table, "truncated");
         port_.counters().add_reason("suspect", "truncated");
         return;
     }
@@ -98,7 +98,7 @@ void SessionMachine::apply_captured(TakenRows& taken, const RowView& row) {
     CapturedRecord after;
     if ((row[2] && !(decode_record(*row[2], before) && fits(before, *table))) ||
         (row[3] && !(decode_record(*row[3], after) && fits(after, *table)))) {
-        txn_.suspects.push_back({table->id, "columns_changed"});
+        suspect_table(table, "columns_changed");
         port_.counters().add_reason("suspect", "columns_changed");
         return;
     }

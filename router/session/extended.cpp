@@ -168,7 +168,7 @@ ReplyHandler SessionMachine::column_stripper(const PreparedPtr& prepared, bool t
             prepared->described_types = std::move(types);
         }
         if (type == 'T' && prepared->decision.capture) {
-            const auto captured = prepared->decision.capture->columns.size();
+            const auto captured = prepared->decision.capture->width();
             protocol::Reader reader(body);
             const std::size_t count = reader.int16();
             auto stripped = protocol::strip_row_description(body, captured);
@@ -272,9 +272,8 @@ void SessionMachine::send_bind(const protocol::Bind& bind, const PreparedPtr& pr
     const std::uint16_t all =
         bind.result_formats.size() == 1 ? bind.result_formats[0] : std::uint16_t{0};
     sent.result_formats.resize(client_columns, all);
-    for (const auto column : decision.capture->columns) {
-        sent.result_formats.push_back(decision.capture->table->columns[column].binary ? 1 : 0);
-    }
+    const auto formats = decision.capture->formats();
+    sent.result_formats.insert(sent.result_formats.end(), formats.begin(), formats.end());
     std::string message;
     protocol::encode_bind(message, sent);
     send_primary(message, Expect::bind);
@@ -527,11 +526,14 @@ ReplyHandler SessionMachine::before_rows(const std::shared_ptr<Capture>& capture
             if (query.own_rows && (!query.erases || capture->plan->op == WriteOp::erase)) {
                 return;  // RETURNING shows them
             }
-            note_write({key, query.erases, !query.erases});
-            if (query.erases && mirror_usable()) {
-                begin_mirror();
-                mirror_.erase(*query.table, capture->catalog_version, txn_.writes.back().key.bytes,
-                              txn_.writes.size() - 1, mirror_out());
+            for (const auto& table : with_siblings(query.table)) {
+                const bool by_repair = table->mapped() && table->mapping->by_repair();
+                note_write({{table->id, key.bytes}, query.erases, !query.erases || by_repair});
+                if (query.erases && !by_repair && mirror_usable()) {
+                    begin_mirror();
+                    mirror_.erase(*table, capture->catalog_version, key.bytes,
+                                  txn_.writes.size() - 1, mirror_out());
+                }
             }
             if (!query.own_rows) {
                 ++txn_.captured_rows[query.table->id];
@@ -552,7 +554,7 @@ ReplyHandler SessionMachine::row_stripper(std::shared_ptr<Capture> capture) {
     return on_reply([this, capture = std::move(capture)](char type, std::string_view body,
                                                          std::string_view reply) {
         if (type == 'D') {
-            if (!protocol::split_data_row(body, capture->plan->columns.size(), capture->split)) {
+            if (!protocol::split_data_row(body, capture->plan->width(), capture->split)) {
                 violation("a DataRow without the captured columns");
                 return;
             }

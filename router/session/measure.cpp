@@ -111,7 +111,7 @@ void SessionMachine::measure_changes() {
             // here, but not recorded: the records decide.
             const bool recorded = txn_.recorded.contains(table) && !txn_.unrecorded;
             if (count > txn_.captured_rows[table] && !recorded) {
-                txn_.suspects.push_back({table, txn_.measure_reason});
+                suspect_table(catalog->table_by_id(table), txn_.measure_reason);
                 port_.counters().add_reason("suspect", txn_.measure_reason);
             }
         }
@@ -144,7 +144,7 @@ void SessionMachine::note_locked(const Catalog* catalog, Oid relation) {
     note_hidden_ddl();
     const auto table = catalog != nullptr ? catalog->table_by_oid(catalog->root_of(relation)) : nullptr;
     if (table) {
-        txn_.suspects.push_back({table->id, "exclusively_locked"});
+        suspect_table(table, "exclusively_locked");
         port_.counters().add_reason("suspect", "exclusively_locked");
     }
 }

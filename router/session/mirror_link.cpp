@@ -8,7 +8,6 @@
 namespace banyan::router {
 namespace {
 
-constexpr std::size_t not_a_delete = static_cast<std::size_t>(-1);
 
 std::string error_text(std::string_view body) {
     const auto fields = protocol::decode_error(body);
@@ -149,7 +148,7 @@ void MirrorLink::on_group_message(char type, std::string_view body) {
         case 'C':
             if (group.kind == Kind::apply && group.answered < group.executes.size()) {
                 const auto write = group.executes[group.answered++];
-                if (write != not_a_delete && is_current(group) &&
+                if (write != not_watched && is_current(group) &&
                     protocol::rows_of_tag(body.substr(0, body.find('\0'))) == 0) {
                     events_.zero_rows(write);
                 }
@@ -273,7 +272,7 @@ void MirrorLink::prepare(const std::string& name, const std::string& sql,
 
 void MirrorLink::upsert(const Table& table, std::uint64_t catalog_version,
                         const std::vector<std::optional<std::string_view>>& values,
-                        std::string& out) {
+                        std::string& out, std::size_t write) {
     Group& group = open_group();
     const auto name =
         "banyan_upsert_" + std::to_string(table.id) + "_" + std::to_string(catalog_version);
@@ -282,13 +281,14 @@ void MirrorLink::upsert(const Table& table, std::uint64_t catalog_version,
     }
     protocol::Bind bind;
     bind.statement = name;
-    for (const auto column : image_columns(table)) {
-        bind.parameter_formats.push_back(table.columns[column].binary ? 1 : 0);
+    const Table& mirror = table.on_mirror();
+    for (const auto column : image_columns(mirror)) {
+        bind.parameter_formats.push_back(mirror.columns[column].binary ? 1 : 0);
     }
     bind.parameters = values;
     protocol::encode_bind(out, bind);
     protocol::encode_execute(out, "");
-    group.executes.push_back(not_a_delete);
+    group.executes.push_back(write);
 }
 
 void MirrorLink::erase(const Table& table, std::uint64_t catalog_version, std::string_view key,

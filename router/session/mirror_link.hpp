@@ -29,11 +29,12 @@ using MirrorReader = std::function<void(char type, std::string_view body)>;
 class MirrorLink {
    public:
     enum class State : std::uint8_t { down, connecting, login, ready };
+    static constexpr std::size_t not_watched = static_cast<std::size_t>(-1);
 
     struct Events {
         /// Logged in and set up.
         std::function<void()> ready;
-        /// An apply of a delete touched no row; `write` is the index given to erase().
+        /// An apply touched no row; `write` is the index given to erase() or upsert().
         std::function<void(std::size_t write)> zero_rows;
         /// The answer to commit(): committed or not.
         std::function<void(std::uint64_t txn, bool committed)> committed;
@@ -79,9 +80,11 @@ class MirrorLink {
     bool in_transaction() const { return in_transaction_; }
     bool failed() const { return failed_; }
     void begin(const std::vector<std::string>& savepoints, std::string& out);
-    /// A full-row image: values of image_columns(table), `binary` per column.
+    /// A full-row image: values of image_columns(table.on_mirror()), `binary` per column.
+    /// `write`: if a row is sure to be touched, not_watched; else as erase().
     void upsert(const Table& table, std::uint64_t catalog_version,
-                const std::vector<std::optional<std::string_view>>& values, std::string& out);
+                const std::vector<std::optional<std::string_view>>& values, std::string& out,
+                std::size_t write = not_watched);
     void erase(const Table& table, std::uint64_t catalog_version, std::string_view key,
                std::size_t write, std::string& out);
     /// Ends the current group of upserts and deletes with Sync.

@@ -42,7 +42,9 @@ std::vector<SuspectMark> named_tables(const Statement& statement, const RouteCon
         }
         const auto found = context.catalog->find(name, *context.search_path);
         if (found.table) {
-            marks.push_back({found.table->id, reason});
+            for (const auto& table : with_siblings(found.table)) {
+                marks.push_back({table->id, reason});
+            }
         }
     }
     return marks;
@@ -62,6 +64,14 @@ bool mentions(const ParsedQuery& query, const Statement& statement, std::string_
     std::transform(text.begin(), text.end(), text.begin(),
                    [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     return text.find(word) != std::string::npos;
+}
+
+bool names_mapped_table(const Statement& statement, const RouteContext& context) {
+    return std::any_of(statement.tables.begin(), statement.tables.end(),
+                       [&](const RangeName& name) {
+                           const auto found = context.catalog->find(name, *context.search_path);
+                           return found.table && found.table->mapped();
+                       });
 }
 
 namespace {
@@ -157,8 +167,10 @@ Decision copy_from(const ParsedQuery& query, const Statement& statement,
         reason = std::get<NotCaptured>(planned).reason;
     }
     Decision decision = measured(context.catalog, reason);
-    if (!found.table->deep) {
-        decision.suspects.push_back({found.table->id, reason});
+    for (const auto& table : with_siblings(found.table)) {
+        if (!table->deep) {
+            decision.suspects.push_back({table->id, reason});
+        }
     }
     return decision;
 }
@@ -182,6 +194,9 @@ Decision truncate(const ParsedQuery& query, const Statement& statement,
         return decision;
     }
     decision.reason = std::get<NotCaptured>(planned).reason;
+    if (names_mapped_table(statement, context)) {
+        decision.route = Route::guarded;  // the text would name other tables there
+    }
     // Its triggers may write anywhere.
     decision.measure = decision.reason == "truncate_with_triggers";
     return decision;

@@ -19,6 +19,9 @@ bool is_temporary(const RangeName& name, const RouteContext& context);
 std::vector<SuspectMark> named_tables(const Statement& statement, const RouteContext& context,
                                       const char* reason);
 
+/// Some table that it names is mapped (router/catalog/mapping_rule.hpp).
+bool names_mapped_table(const Statement& statement, const RouteContext& context);
+
 /// Run on the mirror as text in the same transaction: TRUNCATE, and DDL where it is mirrored.
 Decision by_text(const ParsedQuery& query, const Statement& statement, const RouteContext& context,
                  const char* reason);

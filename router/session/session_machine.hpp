@@ -362,6 +362,9 @@ class SessionMachine {
     bool mirror_is_coming();
     void wait_mirror_login();
     void apply_row(Capture& capture, const protocol::SplitRow& row);
+    void apply_image(Capture& capture, const CapturedImage& image, const std::string& key,
+                     const protocol::SplitRow& row);
+    void suspect_table(const std::shared_ptr<const Table>& table, const std::string& reason);
     void capture_done(Capture& capture);
     void mirror_statement(std::string_view sql);
     void mirror_lost_in_transaction(const std::string& why);

@@ -272,10 +272,8 @@ void SessionMachine::script_statement(const std::shared_ptr<Script>& script,
         if (capture) {
             bind.result_formats.resize(
                 capture->plan->client_returning ? prepared->client_columns.value_or(0) : 0, 0);
-            for (const auto column : capture->plan->columns) {
-                bind.result_formats.push_back(
-                    capture->plan->table->columns[column].binary ? 1 : 0);
-            }
+            const auto formats = capture->plan->formats();
+            bind.result_formats.insert(bind.result_formats.end(), formats.begin(), formats.end());
         }
         std::string message;
         protocol::encode_bind(message, bind);
@@ -326,7 +324,7 @@ ReplyHandler SessionMachine::script_columns(const std::shared_ptr<Script>& scrip
                                             const PreparedPtr& prepared, bool streams) {
     script->row_description.clear();
     const std::size_t captured =
-        prepared->decision.capture ? prepared->decision.capture->columns.size() : 0;
+        prepared->decision.capture ? prepared->decision.capture->width() : 0;
     return on_reply([this, script, captured, streams](char type, std::string_view body,
                                                       std::string_view) {
         if (type == 'T') {

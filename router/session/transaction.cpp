@@ -105,43 +105,58 @@ void SessionMachine::wait_mirror_login() {
 void SessionMachine::apply_row(Capture& capture, const protocol::SplitRow& row) {
     const CapturePlan& plan = *capture.plan;
     const Table& table = *plan.table;
-    KeyWrite write;
-    write.key.table = table.id;
-    write.removes = plan.op == WriteOp::erase;
-    write.dirty = plan.key_only;
-    if (plan.op == WriteOp::erase || plan.key_only) {
-        for (const auto& column : row.captured) {
-            append_key_column(write.key.bytes, column.value_or(std::string_view{}));
+    std::string key;
+    if (plan.op == WriteOp::erase || plan.key_only || table.mapped()) {
+        // The captured columns are those of the key.
+        for (std::size_t i = 0; i < plan.columns.size(); ++i) {
+            append_key_column(key, row.captured[i].value_or(std::string_view{}));
         }
     } else {
         for (const auto column : table.key) {
             const auto at = std::find(plan.columns.begin(), plan.columns.end(), column);
             const auto& value = row.captured[static_cast<std::size_t>(at - plan.columns.begin())];
-            append_key_column(write.key.bytes, value.value_or(std::string_view{}));
+            append_key_column(key, value.value_or(std::string_view{}));
         }
     }
     port_.counters().add(Counter::rows_captured);
     ++capture.rows;
     ++txn_.captured_rows[table.id];
-    note_write(std::move(write));
-    if (plan.key_only || !mirror_usable()) {
-        return;
+    for (const CapturedImage& image : plan.images) {
+        apply_image(capture, image, key, row);
     }
-    begin_mirror();
-    if (plan.op == WriteOp::erase) {
-        mirror_.erase(table, capture.catalog_version, txn_.writes.back().key.bytes,
-                      txn_.writes.size() - 1, mirror_out());
-    } else {
-        // Generated key columns stand behind the image: they name the row, they are not written.
-        capture.image.assign(row.captured.begin(),
-                             row.captured.begin() +
-                                 static_cast<std::ptrdiff_t>(image_columns(table).size()));
-        mirror_.upsert(table, capture.catalog_version, capture.image, mirror_out());
-    }
-    port_.counters().add(Counter::mirror_rows_applied);
     if (capture.rows % rows_per_group == 0) {
         mirror_.end_group(mirror_out());
     }
+}
+
+// What one row of the primary means for one table of the mirror.
+void SessionMachine::apply_image(Capture& capture, const CapturedImage& image,
+                                 const std::string& key, const protocol::SplitRow& row) {
+    const CapturePlan& plan = *capture.plan;
+    const bool passes = !image.passes || row.captured[*image.passes] == std::string_view("\1", 1);
+    const bool new_row = plan.op == WriteOp::insert && !plan.may_update;
+    if (!passes && new_row) {
+        return;  // there was no row before, and there is none to be
+    }
+    // An UPDATE may have moved the row out of the filter.
+    const bool removes = plan.op == WriteOp::erase || !passes;
+    note_write({{image.table->id, key}, removes, image.key_only});
+    if (image.key_only || !mirror_usable()) {
+        return;
+    }
+    begin_mirror();
+    if (removes) {
+        mirror_.erase(*image.table, capture.catalog_version, key, txn_.writes.size() - 1,
+                      mirror_out());
+    } else {
+        // Generated key columns stand behind the image: they name the row, they are not written.
+        const auto first = row.captured.begin() + static_cast<std::ptrdiff_t>(image.first);
+        capture.image.assign(first, first + static_cast<std::ptrdiff_t>(image.count));
+        const bool may_miss = image.table->mapped() && image.table->mapping->belongs;
+        mirror_.upsert(*image.table, capture.catalog_version, capture.image, mirror_out(),
+                       may_miss ? txn_.writes.size() - 1 : MirrorLink::not_watched);
+    }
+    port_.counters().add(Counter::mirror_rows_applied);
 }
 
 void SessionMachine::capture_done(Capture& capture) {
@@ -149,10 +164,17 @@ void SessionMachine::capture_done(Capture& capture) {
     if (capture.expected_rows && *capture.expected_rows != capture.rows) {
         // Rows slipped in between the look and the write: what they cascaded to, or their former
         // keys, are not known.
-        txn_.suspects.push_back({capture.plan->table->id, "rows_slipped_in"});
+        suspect_table(capture.plan->table, "rows_slipped_in");
         for (const auto& before : capture.plan->before) {
-            txn_.suspects.push_back({before.table->id, "rows_slipped_in"});
+            suspect_table(before.table, "rows_slipped_in");
         }
+    }
+}
+
+void SessionMachine::suspect_table(const std::shared_ptr<const Table>& table,
+                                   const std::string& reason) {
+    for (const auto& each : with_siblings(table)) {
+        txn_.suspects.push_back({each->id, reason});
     }
 }
 

@@ -206,7 +206,12 @@ std::vector<TablePtr> reachable_tables(const Catalog& catalog, const TablePtr& t
             }
         }
     }
-    return tables;
+    std::vector<TablePtr> all;
+    for (const TablePtr& each : tables) {
+        const auto parts = with_siblings(each);
+        all.insert(all.end(), parts.begin(), parts.end());
+    }
+    return all;
 }
 
 bool touches_key(const Table& table, const std::vector<std::string>& columns) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "router/catalog/mapping.hpp"
 #include "router/sql/before.hpp"
 #include "router/sql/functions.hpp"
 #include "router/sql/nesting.hpp"
@@ -55,7 +56,7 @@ std::string reason_by_kind(char relkind) {
 std::vector<TablePtr> suspects(const Catalog& catalog, const Statement& statement,
                                const TablePtr& table) {
     if (statement.kind == StatementKind::insert && !statement.on_conflict_update) {
-        return {table};
+        return with_siblings(table);
     }
     return reachable_tables(catalog, table);
 }
@@ -115,20 +116,51 @@ WriteOp op_of(StatementKind kind) {
                                            : WriteOp::erase;
 }
 
+bool has_fragile_columns(const Table& table) {
+    return std::any_of(table.columns.begin(), table.columns.end(),
+                       [](const Column& column) { return column.fragile && !column.generated; });
+}
+
 void choose_columns(CapturePlan& plan) {
     const Table& table = *plan.table;
-    plan.key_only =
-        std::any_of(table.columns.begin(), table.columns.end(),
-                    [](const Column& column) { return column.fragile && !column.generated; });
+    plan.key_only = has_fragile_columns(table);
+    plan.images = {{plan.table, 0, 0, std::nullopt, plan.key_only}};
     if (plan.key_only || plan.op == WriteOp::erase) {
         plan.columns = table.key;
         return;
     }
     plan.columns = image_columns(table);
+    plan.images.front().count = plan.columns.size();
     for (const std::size_t column : table.key) {
         if (table.columns[column].generated) {
             plan.columns.push_back(column);  // no part of the image, but of the key
         }
+    }
+}
+
+/// The key, and behind it the values of each table of the mirror.
+void choose_mapped_values(CapturePlan& plan, const std::string& qualifier) {
+    plan.columns = plan.table->key;
+    for (const TablePtr& table : with_siblings(plan.table)) {
+        const Mapping& mapping = *table->mapping;
+        CapturedImage image;
+        image.table = table;
+        image.key_only = mapping.by_repair() || has_fragile_columns(*mapping.mirror);
+        if (plan.op != WriteOp::erase && !mapping.by_repair()) {
+            if (const auto passes = row_passes(mapping, qualifier)) {
+                image.passes = plan.width();
+                plan.mapped.push_back({*passes, true});
+            }
+        }
+        if (plan.op != WriteOp::erase && !image.key_only) {
+            image.first = plan.width();
+            const auto values = row_values(mapping, qualifier);
+            image.count = values.size();
+            for (std::size_t i = 0; i < values.size(); ++i) {
+                plan.mapped.push_back({values[i], mapping.mirror->columns[i].binary});
+            }
+        }
+        plan.images.push_back(std::move(image));
     }
 }
 
@@ -176,14 +208,18 @@ std::variant<CapturePlan, NotCaptured> plan_capture(
     CapturePlan plan;
     plan.op = op_of(statement.kind);
     plan.table = std::get<TablePtr>(resolved);
+    plan.may_update = statement.on_conflict_update;
     plan.client_returning = statement.returning;
-    choose_columns(plan);
-
     plan.sql = query.sql.substr(statement.begin, statement.end - statement.begin);
     const bool leaf = catalog.find(statement.target, search_path).leaf;
     const auto qualifier = target_qualifier(statement, plan.sql, *plan.table, leaf);
     if (!qualifier) {
         return NotCaptured{"ambiguous_target", suspects(catalog, statement, plan.table), false};
+    }
+    if (plan.table->mapped()) {
+        choose_mapped_values(plan, *qualifier);
+    } else {
+        choose_columns(plan);
     }
     if (plan.op != WriteOp::insert) {
         auto before = before_queries(query, statement, catalog, role, plan.table);
@@ -198,7 +234,21 @@ std::variant<CapturePlan, NotCaptured> plan_capture(
         plan.sql += (i == 0 ? "" : ", ") + *qualifier + "." +
                     quote_identifier(plan.table->columns[plan.columns[i]].name);
     }
+    for (const MappedValue& value : plan.mapped) {
+        plan.sql += ", " + value.sql;
+    }
     return plan;
+}
+
+std::vector<std::uint16_t> CapturePlan::formats() const {
+    std::vector<std::uint16_t> formats;
+    for (const std::size_t column : columns) {
+        formats.push_back(table->columns[column].binary ? 1 : 0);
+    }
+    for (const MappedValue& value : mapped) {
+        formats.push_back(value.binary ? 1 : 0);
+    }
+    return formats;
 }
 
 std::string shadow_skip_reason(const ParsedQuery& /*query*/, const Statement& statement,
@@ -233,6 +283,9 @@ std::string shadow_skip_reason(const ParsedQuery& /*query*/, const Statement& st
         // A view may hide anything: a volatile function, a table that is not mirrored.
         if (found.table == nullptr || !found.table->captured()) {
             return "unmirrored_table";
+        }
+        if (found.table->mapped()) {
+            return "mapped_table";
         }
     }
     if (statement.unordered_choice) {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -29,16 +30,39 @@ struct BeforeQuery {
     bool own_rows = false;
 };
 
+/// A value of a mapped table's row image, evaluated on the primary in the statement itself.
+struct MappedValue {
+    std::string sql;
+    bool binary = false;
+};
+
+/// Where the row image of one of the mirror's tables stands among the captured values.
+struct CapturedImage {
+    std::shared_ptr<const Table> table;
+    std::size_t first = 0;              ///< of its columns, in image order
+    std::size_t count = 0;              ///< 0: none is needed, or none can be carried
+    std::optional<std::size_t> passes;  ///< a boolean in binary: the row belongs to that table
+    bool key_only = false;              ///< its key is made dirty instead
+};
+
 struct CapturePlan {
     WriteOp op = WriteOp::insert;
     std::shared_ptr<const Table> table;
     std::string sql;                   ///< the statement with the captured columns appended
+    bool may_update = false;           ///< INSERT ... ON CONFLICT DO UPDATE
     bool client_returning = false;     ///< the client asked for rows itself
     std::vector<std::size_t> columns;  ///< captured, as indexes into table->columns, in the order
                                        ///< appended (the last columns of each row)
+    std::vector<MappedValue> mapped;   ///< behind them, for a mapped table
+    std::vector<CapturedImage> images; ///< one for each table of the mirror
     std::vector<BeforeQuery> before;
     /// The image holds fragile columns: only the key is used, and made dirty.
     bool key_only = false;
+
+    /// Captured values of each row.
+    std::size_t width() const { return columns.size() + mapped.size(); }
+    /// Their formats as Bind wants them.
+    std::vector<std::uint16_t> formats() const;
 };
 
 /// The write cannot be captured by row.
@@ -58,7 +82,8 @@ std::variant<CapturePlan, NotCaptured> plan_capture(
 
 /// Whether a read may be run a second time on the mirror and compared, or why not
 /// ("volatile_function", "locks_rows", "limit_without_order", "unordered_aggregate",
-/// "system_catalog", "settings", "not_select", "temporary_table", "unmirrored_table"): empty means
+/// "system_catalog", "settings", "not_select", "temporary_table", "unmirrored_table", "mapped_table":
+/// its name is another on the mirror): empty means
 /// it may.
 std::string shadow_skip_reason(const ParsedQuery& query, const Statement& statement,
                                const Catalog& catalog, const std::vector<std::string>& search_path,

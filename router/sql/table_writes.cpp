@@ -209,9 +209,17 @@ std::variant<TruncatePlan, NotCaptured> plan_truncate(const ParsedQuery& query,
                 reason = "truncate_with_triggers";
                 return;
             }
-            plan.sql += (i == 0 ? "" : ", ") + std::string(relation.inh != 0 ? "" : "ONLY ") +
-                        found.table->sql_name();
-            plan.tables.push_back(found.table);
+            for (const auto& table : with_siblings(found.table)) {
+                const Mapping* mapping = table->mapping.get();
+                if (mapping != nullptr && (mapping->by_repair() || mapping->belongs)) {
+                    reason = "truncate_mapped";  // its rows there are others, or not all of them
+                    return;
+                }
+                const bool only = relation.inh == 0 && mapping == nullptr;
+                plan.sql += (plan.tables.empty() ? "" : ", ") + std::string(only ? "ONLY " : "") +
+                            table->on_mirror().sql_name();
+                plan.tables.push_back(table);
+            }
         }
         plan.sql += truncate.restart_seqs != 0 ? " RESTART IDENTITY" : "";
         reason.clear();

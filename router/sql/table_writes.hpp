@@ -27,11 +27,12 @@ std::variant<CopyPlan, NotCaptured> plan_copy(const ParsedQuery& query, const St
 
 struct TruncatePlan {
     std::vector<std::shared_ptr<const Table>> tables;
-    std::string sql;  ///< the mirror's TRUNCATE, with schemas
+    std::string sql;  ///< the mirror's TRUNCATE, with schemas and under its names
 };
 
 /// For a TRUNCATE of captured tables, named by themselves and without CASCADE or triggers. Why not,
-/// otherwise: "truncate_cascade", "truncate_partition", "truncate_with_triggers", "truncate".
+/// otherwise: "truncate_cascade", "truncate_partition", "truncate_with_triggers", "truncate", "truncate_mapped" (no
+/// statement on the mirror would remove exactly these rows).
 std::variant<TruncatePlan, NotCaptured> plan_truncate(const ParsedQuery& query,
                                                       const Statement& statement,
                                                       const Catalog& catalog,

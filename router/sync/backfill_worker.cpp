@@ -27,6 +27,9 @@ std::string why_not_copied(const Table& table) {
     if (reason == "columns_differ" || reason == "key_differs") {
         return reason + ": make the table's definition the same on both sides, or exclude it";
     }
+    if (reason == "bad_mapping") {
+        return "bad_mapping: see the gate \"mappings\" for what is wrong with its [[mapping]]";
+    }
     return reason + ": its writes cannot be captured row by row; copy the table yourself and verify "
                     "it, or exclude it";
 }

@@ -27,15 +27,18 @@ struct Candidate {
     Verdict looks = Verdict::undecided;  // what it would be if it is real
 };
 
-std::string keyed_select(const Table& table, const std::vector<KeyText>& keys,
-                         const std::string& what) {
-    return "SELECT v.i, " + what + " FROM " + key_values(table, keys) + " AS v(" +
-           key_aliases(table) + ") JOIN " + from_name(table) + " AS t ON " + key_join(table);
+/// `rows`: primary_rows() or mirror_rows(), as `t`.
+std::string keyed_select(const Table& table, const std::string& rows,
+                         const std::vector<KeyText>& keys, const std::string& what) {
+    const Table& image = table.on_mirror();
+    return "SELECT v.i, " + what + " FROM " + key_values(image, keys) + " AS v(" +
+           key_aliases(image) + ") JOIN " + rows + " ON " + key_join(image);
 }
 
 Result<std::vector<Hash>> read_hashes(Connection& connection, const Table& table,
-                                      const std::vector<KeyText>& keys, const char* lock = "") {
-    auto rows = connection.exec(keyed_select(table, keys, row_hash(table, "t.")) + lock);
+                                      const std::string& from, const std::vector<KeyText>& keys) {
+    auto rows =
+        connection.exec(keyed_select(table, from, keys, row_hash(table.on_mirror(), "t.")));
     if (!rows) {
         return std::move(rows).error();
     }
@@ -44,6 +47,16 @@ Result<std::vector<Hash>> read_hashes(Connection& connection, const Table& table
         hashes.at(static_cast<std::size_t>(rows->number(row, 0))) = rows->text(row, 1);
     }
     return hashes;
+}
+
+// Locks the primary's row of one key; false: there is none.
+Result<bool> hold_row(Connection& connection, const Table& table, const KeyText& key) {
+    auto rows = connection.exec("SELECT 1 FROM " + table.only_name() + " WHERE " +
+                                key_compare(table, "=", key) + " FOR SHARE");
+    if (!rows) {
+        return std::move(rows).error();
+    }
+    return rows->size() > 0;
 }
 
 // The keys in binary, from their text: the rows need not exist.
@@ -101,7 +114,7 @@ std::vector<KeyText> texts_of(const std::vector<Candidate>& candidates) {
 Result<void> look(VerifySession& session, const Ledger& ledger, const Table& table,
                   std::vector<Candidate>& candidates) {
     const std::vector<KeyText> texts = texts_of(candidates);
-    auto before = read_hashes(session.primary, table, texts);
+    auto before = read_hashes(session.primary, table, primary_rows(table), texts);
     if (!before) {
         return std::move(before).error();
     }
@@ -113,11 +126,11 @@ Result<void> look(VerifySession& session, const Ledger& ledger, const Table& tab
     for (const Candidate& candidate : candidates) {
         in_flight.push_back(!drained && ledger.in_flight(candidate.out->key));
     }
-    auto mirror = read_hashes(session.mirror, table, texts);
+    auto mirror = read_hashes(session.mirror, table, mirror_rows(table), texts);
     if (!mirror) {
         return std::move(mirror).error();
     }
-    auto after = read_hashes(session.primary, table, texts);
+    auto after = read_hashes(session.primary, table, primary_rows(table), texts);
     if (!after) {
         return std::move(after).error();
     }
@@ -151,7 +164,10 @@ Result<void> look_locked(VerifySession& session, const Ledger& ledger, const Tab
                          Candidate& candidate) {
     const std::vector<KeyText> text = {candidate.out->text};
     BANYAN_TRY(session.primary.exec("BEGIN; SET LOCAL lock_timeout = '500ms'"));
-    auto held = read_hashes(session.primary, table, text, " FOR SHARE OF t");
+    auto locked = hold_row(session.primary, table, text.front());
+    auto held = !locked ? Result<std::vector<Hash>>(std::move(locked).error())
+                : *locked ? read_hashes(session.primary, table, primary_rows(table), text)
+                          : std::vector<Hash>(1);
     if (!held || !held->front()) {
         const bool busy = !held && classify_failure(held.error(), session.primary) ==
                                        Failure::contention;
@@ -167,7 +183,7 @@ Result<void> look_locked(VerifySession& session, const Ledger& ledger, const Tab
     }
     const bool drained = !ledger.in_flight(candidate.out->key);
     const bool dirty = DirtySet(ledger, table.id).contains(candidate.out->key);
-    auto mirror = read_hashes(session.mirror, table, text);
+    auto mirror = read_hashes(session.mirror, table, mirror_rows(table), text);
     session.primary.rollback();
     if (!mirror) {
         return std::move(mirror).error();
@@ -233,8 +249,11 @@ Result<std::vector<Rechecked>> recheck_keys(VerifySession& session, const Ledger
 
 Result<std::vector<std::string>> differing_columns(VerifySession& session, const Table& table,
                                                    const KeyText& key) {
-    const std::vector<std::size_t> columns = image_columns(table);
-    auto rows = ask_both(session, keyed_select(table, {key}, column_list(table, columns, "t.")));
+    const Table& image = table.on_mirror();
+    const std::vector<std::size_t> columns = image_columns(image);
+    const std::string what = column_list(image, columns, "t.");
+    auto rows = ask_both(session, keyed_select(table, primary_rows(table), {key}, what),
+                         keyed_select(table, mirror_rows(table), {key}, what));
     if (!rows) {
         return std::move(rows).error();
     }
@@ -246,7 +265,7 @@ Result<std::vector<std::string>> differing_columns(VerifySession& session, const
         const int field = static_cast<int>(i) + 1;
         if (rows->primary.null(0, field) != rows->mirror.null(0, field) ||
             rows->primary.view(0, field) != rows->mirror.view(0, field)) {
-            names.push_back(table.columns[columns[i]].name);
+            names.push_back(image.columns[columns[i]].name);
         }
     }
     return names;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "router/catalog/mapping.hpp"
+
 namespace banyan::router {
 namespace {
 
@@ -99,25 +101,52 @@ Result<const RowRepair::Statements*> RowRepair::statements(const Table& table) {
     if (const auto known = statements_.find(table.id); known != statements_.end()) {
         return &known->second;
     }
+    const Table& mirror = table.on_mirror();
     Statements made;
     made.prefix = "banyan_" + std::to_string(table.id) + "_";
-    made.image = image_columns(table);
+    made.image = image_columns(mirror);
     made.updates = false;
     for (const std::size_t column : made.image) {
-        const bool always = table.columns[column].identity == Identity::always;
+        const bool always = mirror.columns[column].identity == Identity::always;
         made.updates = made.updates || !always;
-        made.compares_identity = made.compares_identity || (always && !table.is_key(column));
+        made.compares_identity = made.compares_identity || (always && !mirror.is_key(column));
     }
-    const std::string by_key = " FROM " + table.only_name() + " WHERE " + key_condition(table, 1);
-    BANYAN_TRY(primary_.prepare(made.prefix + "read", "SELECT " + column_list(table, made.image) +
-                                                          by_key + " FOR KEY SHARE NOWAIT"));
-    BANYAN_TRY(mirror_.prepare(made.prefix + "lock", "SELECT 1" + by_key + " FOR UPDATE"));
+    made.filtered = table.mapped() && table.mapping->passes.has_value();
+    const std::string belongs =
+        table.mapped() && table.mapping->belongs ? table.mapping->belongs->sql : "true";
+    const std::string by_key = " FROM " + mirror.only_name() + " WHERE " + key_condition(mirror, 1);
+    BANYAN_TRY(primary_.prepare(made.prefix + "read", read_sql(table, made)));
+    BANYAN_TRY(mirror_.prepare(made.prefix + "lock", "SELECT " + belongs + by_key + " FOR UPDATE"));
     BANYAN_TRY(mirror_.prepare(made.prefix + "delete", "DELETE" + by_key));
-    BANYAN_TRY(mirror_.prepare(made.prefix + "insert", insert_sql(table, made.image)));
+    BANYAN_TRY(mirror_.prepare(made.prefix + "insert", insert_sql(mirror, made.image)));
     if (made.updates) {
-        BANYAN_TRY(mirror_.prepare(made.prefix + "update", update_sql(table, made.image)));
+        BANYAN_TRY(mirror_.prepare(made.prefix + "update", update_sql(mirror, made.image)));
     }
     return &statements_.emplace(table.id, std::move(made)).first->second;
+}
+
+// The filter is a value, not a condition: a row that does not pass is locked like any other.
+std::string RowRepair::read_sql(const Table& table, const Statements& made) {
+    const std::string lock = " FOR KEY SHARE NOWAIT";
+    if (!table.mapped()) {
+        return "SELECT " + column_list(table, made.image) + " FROM " + table.only_name() + " WHERE " +
+               key_condition(table, 1) + lock;
+    }
+    const Mapping& mapping = *table.mapping;
+    if (mapping.by_repair()) {
+        // Nobody else writes such a row, and whatever changes it makes its key dirty again.
+        return "SELECT " + column_list(*mapping.mirror, made.image) + " FROM " +
+               primary_rows(table) + " WHERE " + key_condition(*mapping.mirror, 1);
+    }
+    std::string values;
+    for (const std::string& value : row_values(mapping, "")) {
+        values += (values.empty() ? "" : ", ") + value;
+    }
+    if (made.filtered) {
+        values += ", " + *row_passes(mapping, "");
+    }
+    return "SELECT " + values + " FROM " + table.only_name() + " WHERE " + key_condition(table, 1) +
+           lock;
 }
 
 RowRepair::Verdict RowRepair::repair(const Table& table, const RowKey& key) {
@@ -152,8 +181,10 @@ RowRepair::Verdict RowRepair::locked(const Statements& known, const std::vector<
     if (!mirror_row) {
         return verdict_of(mirror_row.error());
     }
-    const bool on_mirror = mirror_row->size() > 0;
-    if (!on_mirror && in_flight) {
+    const MirrorRow there = mirror_row->size() == 0     ? MirrorRow::none
+                            : mirror_row->truth(0, 0) ? MirrorRow::ours
+                                                      : MirrorRow::foreign;
+    if (there == MirrorRow::none && in_flight) {
         why_ = "waits for a transaction in flight";
         return Verdict::busy;
     }
@@ -165,16 +196,17 @@ RowRepair::Verdict RowRepair::locked(const Statements& known, const std::vector<
         return verdict_of(primary_row.error());
     }
     std::optional<std::vector<Param>> image;
-    if (primary_row->size() > 0) {
+    const int values = primary_row->columns() - (known.filtered ? 1 : 0);
+    if (primary_row->size() > 0 && (!known.filtered || primary_row->truth(0, values))) {
         image.emplace();
-        for (int column = 0; column < primary_row->columns(); ++column) {
+        for (int column = 0; column < values; ++column) {
             image->push_back(primary_row->null(0, column)
                                  ? Param::null()
                                  : Param::text(primary_row->text(0, column)));
         }
         image_ = *image;
     }
-    const Verdict written = write(known, key_params, on_mirror, image);
+    const Verdict written = write(known, key_params, there, image);
     if (written != Verdict::repaired) {
         return written;
     }
@@ -189,13 +221,18 @@ RowRepair::Verdict RowRepair::locked(const Statements& known, const std::vector<
 }
 
 RowRepair::Verdict RowRepair::write(const Statements& known, const std::vector<Param>& key_params,
-                                    bool on_mirror,
+                                    MirrorRow there,
                                     const std::optional<std::vector<Param>>& image) {
+    const bool on_mirror = there != MirrorRow::none;
     const auto run = [&](const char* statement, const std::vector<Param>& params) {
         auto done = mirror_.exec_prepared(known.prefix + statement, params);
         violated_ = done ? "" : mirror_.violated_constraint();
         return done;
     };
+    if (there == MirrorRow::foreign) {
+        why_ = "the mirror has a row of that key which the mapping's filter leaves out";
+        return image ? Verdict::failed : Verdict::repaired;
+    }
     if (on_mirror && !image) {
         auto erased = run("delete", key_params);
         return erased ? Verdict::repaired : verdict_of(erased.error());
@@ -257,9 +294,10 @@ RowRepair::Verdict RowRepair::make_way(const Table& table, const Statements& kno
 // The key of the row that has this row's values in the columns of a violated unique index. Only for
 // indexes on plain columns: a conflicting row is dirty already or its table suspect, so looking for
 // it hastens convergence but does not decide it.
-Result<std::vector<RowKey>> RowRepair::conflicting_keys(const Table& table, const Statements& known,
+Result<std::vector<RowKey>> RowRepair::conflicting_keys(const Table& pair, const Statements& known,
                                                         const RowKey& key,
                                                         const std::string& constraint) {
+    const Table& table = pair.on_mirror();
     auto columns = mirror_.exec(
         "SELECT a.attname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
         "  CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, n)"

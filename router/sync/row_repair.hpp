@@ -42,11 +42,14 @@ class RowRepair {
         std::vector<std::size_t> image;
         bool updates = true;             // there is a column that UPDATE may set
         bool compares_identity = false;  // UPDATE touches no row if such a column differs
+        bool filtered = false;           // behind the image the primary says if the row passes
     };
 
     Result<const Statements*> statements(const Table& table);
+    static std::string read_sql(const Table& table, const Statements& made);
     Verdict locked(const Statements& known, const std::vector<Param>& key_params, bool in_flight);
-    Verdict write(const Statements& known, const std::vector<Param>& key_params, bool on_mirror,
+    enum class MirrorRow : std::uint8_t { none, ours, foreign };  // foreign: the mapping leaves it alone
+    Verdict write(const Statements& known, const std::vector<Param>& key_params, MirrorRow there,
                   const std::optional<std::vector<Param>>& image);
     Verdict make_way(const Table& table, const Statements& known, const RowKey& key,
                      const std::vector<Param>& key_params);

@@ -108,7 +108,8 @@ bool wanted_value(const Sequence& from, const Sequence& to, std::int64_t margin,
 }  // namespace
 
 Result<std::vector<SequenceAdvance>> advance_sequences(Connection& from, Connection& to,
-                                                       std::int64_t margin) {
+                                                       std::int64_t margin,
+                                                       const SequenceTwins& twins) {
     auto wanted_by = read_sequences(from);
     if (!wanted_by) {
         return std::move(wanted_by).error();
@@ -121,7 +122,8 @@ Result<std::vector<SequenceAdvance>> advance_sequences(Connection& from, Connect
     std::string values;
     std::vector<SequenceAdvance> advances;
     for (const auto& [name, sequence] : *wanted_by) {
-        const auto twin = present->find(name);
+        const auto renamed = twins.find(name);
+        const auto twin = present->find(renamed == twins.end() ? name : renamed->second);
         if (twin == present->end()) {
             missing += (missing.empty() ? "" : ", ") + name;
             continue;

@@ -84,16 +84,17 @@ Result<void> prepare_target_session(Connection& target, std::chrono::millisecond
 TableCopier::TableCopier(Ledger& ledger, Connection& source, Connection& target,
                          std::shared_ptr<const Table> table)
     : ledger_(ledger), source_(source), target_(target), table_(std::move(table)),
-      columns_(copied_columns(*table_)), columns_sql_(column_list(*table_, columns_)) {
-    const std::string image = column_list(*table_, image_columns(*table_));
-    insert_sql_ = "INSERT INTO " + table_->sql_name() + " (" + image +
+      image_(table_->on_mirror()), columns_(copied_columns(image_)),
+      columns_sql_(column_list(image_, columns_)) {
+    const std::string image = column_list(image_, image_columns(image_));
+    insert_sql_ = "INSERT INTO " + image_.sql_name() + " (" + image +
                   ") OVERRIDING SYSTEM VALUE SELECT " + image + " FROM " + chunk_table +
                   // Named, or a row that collides on another unique index would vanish (R7).
-                  " ON CONFLICT (" + column_list(*table_, table_->key) + ") DO NOTHING";
+                  " ON CONFLICT (" + column_list(image_, image_.key) + ") DO NOTHING";
     remove_sql_ = "DELETE FROM " + std::string(chunk_table) + " AS c USING " + touched_table +
                   " AS d WHERE ";
-    for (std::size_t i = 0; i < table_->key.size(); ++i) {
-        const std::string name = quote_identifier(table_->columns[table_->key[i]].name);
+    for (std::size_t i = 0; i < image_.key.size(); ++i) {
+        const std::string name = quote_identifier(image_.columns[image_.key[i]].name);
         remove_sql_ += (i == 0 ? "c." : " AND c.") + name + " OPERATOR(pg_catalog.=) d." + name;
     }
 }
@@ -113,11 +114,11 @@ Result<void> TableCopier::begin() {
     auto create = [&](const char* name, const std::string& columns) {
         return std::string("DROP TABLE IF EXISTS ") + name + "; CREATE TEMPORARY TABLE " +
                std::string(name).substr(8) + " ON COMMIT DELETE ROWS AS SELECT " + columns +
-               " FROM " + table_->sql_name() + " WITH NO DATA;";
+               " FROM " + image_.sql_name() + " WITH NO DATA;";
     };
     BANYAN_TRY(target_.exec(create(chunk_table, columns_sql_) +
-                            create(touched_table, column_list(*table_, table_->key))));
-    auto stored = load_progress(target_, *table_);
+                            create(touched_table, column_list(image_, image_.key))));
+    auto stored = load_progress(target_, image_);
     if (!stored) {
         return std::move(stored).error();
     }
@@ -126,9 +127,9 @@ Result<void> TableCopier::begin() {
 }
 
 std::string TableCopier::chunk_query(const std::string& columns, std::uint32_t limit) const {
-    return "SELECT " + columns + " FROM " + from_name(*table_) +
-           key_range(*table_, progress_.last_key, {}) + " ORDER BY " +
-           column_list(*table_, table_->key) + " LIMIT " + std::to_string(limit);
+    return "SELECT " + columns + " FROM " + primary_rows(*table_) +
+           key_range(image_, progress_.last_key, {}) + " ORDER BY " +
+           column_list(image_, image_.key) + " LIMIT " + std::to_string(limit);
 }
 
 StoredProgress TableCopier::after(const ChunkRead& chunk, std::uint32_t limit) const {
@@ -159,7 +160,7 @@ Result<std::uint64_t> TableCopier::copy_chunk(std::uint32_t limit) {
     auto rest = [&]() -> Result<void> {  // P4
         BANYAN_TRY(remove_touched());
         BANYAN_TRY(target_.exec(insert_sql_));
-        return save_progress(target_, *table_, next);
+        return save_progress(target_, image_, next);
     }();
     if (!rest) {
         target_.rollback();
@@ -212,7 +213,7 @@ Result<TableCopier::ChunkRead> TableCopier::stream_rows(const std::string& sql) 
     }
     if (chunk.rows != 0) {
         const std::vector<std::string> fields = split_copy_line(last);
-        for (const std::size_t column : table_->key) {
+        for (const std::size_t column : image_.key) {
             const auto position = std::find(columns_.begin(), columns_.end(), column);
             chunk.last_key.push_back(
                 fields.at(static_cast<std::size_t>(position - columns_.begin())));
@@ -230,7 +231,7 @@ Result<void> TableCopier::remove_touched() {
     }
     BANYAN_TRY(target_.copy_begin("COPY " + std::string(touched_table) +
                                   " FROM STDIN WITH (FORMAT binary)"));
-    BANYAN_TRY(target_.copy_data(binary_copy_of(touched, table_->key.size())));
+    BANYAN_TRY(target_.copy_data(binary_copy_of(touched, image_.key.size())));
     if (auto ended = target_.copy_end(); !ended) {
         return std::move(ended).error();
     }
@@ -241,14 +242,14 @@ Result<void> TableCopier::remove_touched() {
 Result<std::uint64_t> TableCopier::leave_chunk_to_repair(std::uint32_t limit,
                                                          const std::string& reason) {
     source_failed_ = true;
-    const std::string key = column_list(*table_, table_->key);
+    const std::string key = column_list(image_, image_.key);
     auto rows = source_.exec(chunk_query(key, limit), {}, true);
     if (!rows) {
         return std::move(rows).error();
     }
     std::vector<RowKey> keys;
     for (int row = 0; row < rows->size(); ++row) {
-        keys.push_back(row_key(*table_, *rows, row, 0));
+        keys.push_back(row_key(image_, *rows, row, 0));
     }
     // The last key once more as text, by its binary value: the row itself may be gone by now.
     ChunkRead chunk;
@@ -256,11 +257,11 @@ Result<std::uint64_t> TableCopier::leave_chunk_to_repair(std::uint32_t limit,
     if (!keys.empty()) {
         std::string sql = "SELECT ";
         std::vector<Param> params;
-        for (const std::size_t column : table_->key) {
+        for (const std::size_t column : image_.key) {
             params.push_back(Param::raw(rows->view(rows->size() - 1,
                                                    static_cast<int>(params.size()))));
             sql += (params.size() == 1 ? "$" : ", $") + std::to_string(params.size()) + "::" +
-                   table_->columns[column].type_name;
+                   image_.columns[column].type_name;
         }
         auto text = source_.exec(sql, params);
         if (!text) {
@@ -277,7 +278,7 @@ Result<std::uint64_t> TableCopier::leave_chunk_to_repair(std::uint32_t limit,
     }
     source_failed_ = false;
     const StoredProgress next = after(chunk, limit);
-    BANYAN_TRY(save_progress(target_, *table_, next));
+    BANYAN_TRY(save_progress(target_, image_, next));
     progress_ = next;
     return chunk.rows;
 }

@@ -59,7 +59,8 @@ class TableCopier {
     Connection& source_;
     Connection& target_;
     std::shared_ptr<const Table> table_;
-    std::vector<std::size_t> columns_;  // in the stream
+    const Table& image_;                // the target's table
+    std::vector<std::size_t> columns_;  // of it, in the stream
     std::string columns_sql_;
     std::string insert_sql_;
     std::string remove_sql_;

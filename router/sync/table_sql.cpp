@@ -20,10 +20,6 @@ std::string key_tuple(const Table& table, const KeyText& key) {
 
 }  // namespace
 
-std::string from_name(const Table& table) {
-    return table.only_name();
-}
-
 std::string column_list(const Table& table, const std::vector<std::size_t>& columns,
                         std::string_view prefix) {
     std::string sql;

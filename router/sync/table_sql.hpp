@@ -1,5 +1,7 @@
-// The pieces of SQL that backfill and verification share: how a table, its key and its rows are
-// written in a statement. Every literal carries its column's type, every name its schema. Pure.
+// The pieces of SQL that backfill and verification share: how a table's key and its rows are written
+// in a statement. Every literal carries its column's type, every name its schema. The rows come from
+// primary_rows() and mirror_rows() (router/catalog/mapping.hpp), which give them the same names on both
+// sides: those of Table::on_mirror(), and that is the table to pass here. Pure.
 #pragma once
 
 #include <string>
@@ -7,6 +9,7 @@
 #include <vector>
 
 #include "router/catalog/catalog.hpp"
+#include "router/catalog/mapping.hpp"
 #include "router/pg/connection.hpp"
 
 namespace banyan::router {
@@ -14,9 +17,6 @@ namespace banyan::router {
 /// A key's columns as text under Connection's fixed settings, in key order.
 using KeyText = std::vector<std::string>;
 
-/// The table in a FROM clause: ONLY for a plain table, so that children by inheritance, which are
-/// tables of their own, are left out.
-std::string from_name(const Table& table);
 /// `"a", "b"`, each after `prefix`.
 std::string column_list(const Table& table, const std::vector<std::size_t>& columns,
                         std::string_view prefix = "");

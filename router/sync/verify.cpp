@@ -47,7 +47,7 @@ class TableVerifier {
     TableVerifier(const VerifyContext& context, const Table& table, bool repair,
                   const std::function<void(const TableVerification&)>& progress,
                   const std::atomic<bool>& cancel)
-        : context_(context), table_(table), repair_(repair), progress_(progress), cancel_(cancel),
+        : context_(context), table_(table), image_(table.on_mirror()), repair_(repair), progress_(progress), cancel_(cancel),
           primary_side_(primary_of(context.phase())) {}
 
     TableVerification run() {
@@ -93,9 +93,10 @@ class TableVerifier {
         session_.emplace(std::move(*opened));
         return {};
     }
-    std::string sum_query(const std::string& where) const {
-        return "SELECT pg_catalog.count(*), pg_catalog.sum(" + row_hash(table_) + ") FROM " +
-               from_name(table_) + where;
+    static std::string sum_query(const Table& image, const std::string& rows,
+                                 const std::string& where) {
+        return "SELECT pg_catalog.count(*), pg_catalog.sum(" + row_hash(image) + ") FROM " + rows +
+               where;
     }
     void report() const {
         if (progress_) {
@@ -105,6 +106,7 @@ class TableVerifier {
 
     const VerifyContext& context_;
     const Table& table_;
+    const Table& image_;
     const bool repair_;
     const std::function<void(const TableVerification&)>& progress_;
     const std::atomic<bool>& cancel_;
@@ -117,7 +119,7 @@ class TableVerifier {
 
 Result<void> TableVerifier::verify() {
     const std::string& reason = table_.not_captured_because;
-    if (reason == "not_on_mirror" || reason == "columns_differ") {
+    if (reason == "not_on_mirror" || reason == "columns_differ" || reason == "bad_mapping") {
         return Error{reason + ": there is nothing to compare the table with", ""};
     }
     if (auto connected = connect(); !connected) {
@@ -185,10 +187,14 @@ Result<void> TableVerifier::compare_ranges() {
 // The key that ends the next range; empty if the range is the last one and open above, so that
 // extra rows behind the primary's last are seen.
 Result<KeyText> TableVerifier::upper_key(const KeyText& low) {
-    auto rows = session_->primary.exec(
-        "SELECT " + column_list(table_, table_.key) + " FROM " + from_name(table_) +
-        key_range(table_, low, {}) + " ORDER BY " + column_list(table_, table_.key) + " OFFSET " +
-        std::to_string(range_rows_ - 1) + " LIMIT 1");
+    // Ranges cover all keys wherever they are cut: rows joined from several tables are costly to count.
+    const bool joined = table_.mapped() && table_.mapping->by_repair();
+    Connection& side = joined ? session_->mirror : session_->primary;
+    auto rows = side.exec("SELECT " + column_list(image_, image_.key) + " FROM " +
+                          (joined ? mirror_rows(table_) : primary_rows(table_)) +
+                          key_range(image_, low, {}) + " ORDER BY " +
+                          column_list(image_, image_.key) + " OFFSET " +
+                          std::to_string(range_rows_ - 1) + " LIMIT 1");
     if (!rows) {
         return std::move(rows).error();
     }
@@ -200,7 +206,9 @@ Result<KeyText> TableVerifier::upper_key(const KeyText& low) {
 }
 
 Result<void> TableVerifier::compare_range(const KeyText& low, const KeyText& high) {
-    auto sums = ask_both(*session_, sum_query(key_range(table_, low, high)));
+    const std::string range = key_range(image_, low, high);
+    auto sums = ask_both(*session_, sum_query(image_, primary_rows(table_), range),
+                         sum_query(image_, mirror_rows(table_), range));
     if (!sums) {
         return std::move(sums).error();
     }
@@ -217,9 +225,11 @@ Result<void> TableVerifier::compare_range(const KeyText& low, const KeyText& hig
 }
 
 Result<std::vector<KeyText>> TableVerifier::candidates(const KeyText& low, const KeyText& high) {
-    auto rows = ask_both(*session_, "SELECT " + row_hash(table_) + ", " +
-                                        column_list(table_, table_.key) + " FROM " +
-                                        from_name(table_) + key_range(table_, low, high));
+    const std::string select =
+        "SELECT " + row_hash(image_) + ", " + column_list(image_, image_.key) + " FROM ";
+    const std::string range = key_range(image_, low, high);
+    auto rows = ask_both(*session_, select + primary_rows(table_) + range,
+                         select + mirror_rows(table_) + range);
     if (!rows) {
         return std::move(rows).error();
     }
@@ -311,24 +321,24 @@ Result<void> TableVerifier::compare_whole() {
             return Error{"the phase changed during the verification", ""};
         }
         using Sums = std::pair<std::string, std::string>;
-        auto sums = [&](Connection& connection) -> Result<Sums> {
-            auto rows = connection.exec(sum_query(""));
+        auto sums = [&](Connection& connection, const std::string& from) -> Result<Sums> {
+            auto rows = connection.exec(sum_query(image_, from, ""));
             if (!rows) {
                 return std::move(rows).error();
             }
             result_.rows_compared = static_cast<std::uint64_t>(rows->number(0, 0));
             return Sums(rows->text(0, 0), rows->text(0, 1));
         };
-        auto before = sums(session_->primary);
+        auto before = sums(session_->primary, primary_rows(table_));
         if (!before) {
             return std::move(before).error();
         }
         const bool drained = context_.ledger.wait_in_flight(in_flight_timeout);
-        auto mirror = sums(session_->mirror);
+        auto mirror = sums(session_->mirror, mirror_rows(table_));
         if (!mirror) {
             return std::move(mirror).error();
         }
-        auto after = sums(session_->primary);
+        auto after = sums(session_->primary, primary_rows(table_));
         if (!after) {
             return std::move(after).error();
         }

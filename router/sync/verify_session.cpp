@@ -53,11 +53,12 @@ Result<VerifySession> VerifySession::open(const Config& config, Side primary_sid
     return VerifySession{std::move(*primary), std::move(*mirror)};
 }
 
-Result<BothRows> ask_both(VerifySession& session, const std::string& sql) {
-    if (PQsendQuery(session.mirror.raw(), sql.c_str()) != 1) {
+Result<BothRows> ask_both(VerifySession& session, const std::string& of_primary,
+                          const std::string& of_mirror) {
+    if (PQsendQuery(session.mirror.raw(), of_mirror.c_str()) != 1) {
         return Error{PQerrorMessage(session.mirror.raw()), ""};
     }
-    auto primary = session.primary.exec(sql);
+    auto primary = session.primary.exec(of_primary);
     auto mirror = collect(session.mirror);  // always, or the connection stays busy
     if (!primary) {
         return std::move(primary).error();

@@ -21,7 +21,8 @@ struct BothRows {
     Rows mirror;
 };
 
-/// Runs one query on both sides concurrently.
-Result<BothRows> ask_both(VerifySession& session, const std::string& sql);
+/// Runs a query on each side, concurrently.
+Result<BothRows> ask_both(VerifySession& session, const std::string& of_primary,
+                          const std::string& of_mirror);
 
 }  // namespace banyan::router

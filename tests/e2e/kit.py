@@ -5,6 +5,7 @@ ended by the object that started it. BANYAN_BINARY and BANYANCTL_BINARY name the
 """
 import contextlib
 import hashlib
+import io
 import os
 import pathlib
 import signal
@@ -141,6 +142,8 @@ def toml(value):
         return str(value)
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(toml, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{toml(str(key))} = {toml(content)}" for key, content in value.items()) + "}"
     return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

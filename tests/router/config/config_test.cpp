@@ -132,6 +132,7 @@ TEST(Config, every_key_reaches_its_member) {
     const auto parsed = parse_config(R"(
 listen = {host = "a", port = 1, port_file = "b", unix_socket_directory = "la", unix_socket_permissions = "0640", proxy_protocol = true, sslmode = "verify-ca", ssl_cert_file = "lb", ssl_key_file = "lc", ssl_ca_file = "ld", ssl_min_protocol_version = "TLSv1.3"}
 migration = {database = "c", exclude = ["d.e"]}
+mapping = [{source = "ma.mb", target = "mc.md", columns = {me = "mf", mg = "mh + 1"}, where = "mi > 0", reverse = {mj = "mk"}, ignore = ["ml"]}]
 source = {host = "f", port = 2, database = "g", user = "h", password = "i", connect_timeout_ms = 11, sslmode = "verify-full", sslrootcert = "sa", sslcert = "sb", sslkey = "sc"}
 target = {host = "j", port = 3, database = "k", user = "l", password = "m", connect_timeout_ms = 12}
 users = [{name = "n", source_password = "o", target_password = "p"}]
@@ -149,7 +150,7 @@ log = {level = "debug", format = "json"}
 )",
                                      "file");
     ASSERT_TRUE(parsed) << parsed.error().message;
-    const auto& [file, listen, migration, source, target, users, state_directory, durability,
+    const auto& [file, listen, migration, mappings, source, target, users, state_directory, durability,
                  mirror, backfill, shadow, switchover, admin, limits, tcp, threads, log] = *parsed;
     EXPECT_EQ(file, "file");
     {
@@ -177,6 +178,16 @@ log = {level = "debug", format = "json"}
         EXPECT_EQ(host + database + user + password, "fghi");
         EXPECT_EQ(port, 2);
         EXPECT_EQ(connect_timeout, milliseconds(11));
+    }
+    ASSERT_EQ(mappings.size(), 1U);
+    {
+        const auto& [from, to, columns, where, reverse, ignore] = mappings[0];
+        EXPECT_EQ(from.text() + " " + to.text(), "ma.mb mc.md");
+        EXPECT_EQ(columns.at("me"), (RowExpression{"\"mf\"", {"mf"}, true}));
+        EXPECT_EQ(columns.at("mg"), (RowExpression{"(\nmh + 1\n)", {"mh"}, false}));
+        EXPECT_EQ(where, (RowExpression{"(\nmi > 0\n)", {"mi"}, false}));
+        EXPECT_EQ(reverse.at("mj").columns, std::vector<std::string>{"mk"});
+        EXPECT_THAT(ignore, testing::ElementsAre("ml"));
     }
     EXPECT_EQ(target.host + target.database + target.user + target.password, "jklm");
     EXPECT_EQ(target.port, 3);
@@ -364,6 +375,25 @@ const Refused refusals[] = {
      "dir/f.toml:13: migration.exclude: has an integer", "string in quotes"},
     {"exclude_no_array", "[migration]\nexclude = \"a.b\"\n",
      "dir/f.toml:12: migration.exclude:", "an array of strings"},
+    {"mapping_without_source", "[[mapping]]\ntarget = \"a.b\"\n",
+     "dir/f.toml:11: mapping[].source: is missing", "write \"schema.table\""},
+    {"mapping_to_no_table", "[[mapping]]\nsource = \"a.b\"\ntarget = \"b\"\n",
+     "dir/f.toml:13: mapping[].target: is \"b\"", "write \"schema.table\""},
+    {"mapping_that_is_no_sql",
+     "[[mapping]]\nsource = \"a.b\"\ntarget = \"a.c\"\ncolumns = { x = \"lower(\" }\n",
+     "dir/f.toml:14: mapping[].columns: of x, \"lower(\", is not an SQL expression", "syntax error"},
+    {"mapping_with_a_subselect",
+     "[[mapping]]\nsource = \"a.b\"\ntarget = \"a.c\"\nwhere = \"x = (select 1)\"\n",
+     "dir/f.toml:14: mapping[].where: \"x = (select 1)\", has a sub-select",
+     "use the row's columns only"},
+    {"mapping_of_a_number", "[[mapping]]\nsource = \"a.b\"\ntarget = \"a.c\"\nreverse = { x = 1 }\n",
+     "dir/f.toml:14: mapping[].reverse.x: is an integer", "write a string in quotes"},
+    {"mapping_to_the_same_target",
+     "[[mapping]]\nsource = \"a.b\"\ntarget = \"a.c\"\n[[mapping]]\nsource = \"a.d\"\ntarget = \"a.c\"\n",
+     "dir/f.toml:16: mapping[].target: \"a.c\" is there twice", "has one source"},
+    {"mapping_of_an_excluded_table",
+     "[migration]\nexclude = [\"a.b\"]\n[[mapping]]\nsource = \"a.b\"\ntarget = \"a.c\"\n",
+     "dir/f.toml:14: mapping[].source: or target is \"a.b\"", "remove one of the two"},
     {"section_is_a_value", "[shadow]\n[log]\nlevel = 1\n", "dir/f.toml:13: log.level:", "string"},
     {"users_not_an_array", "[users]\nname = \"a\"\n", "dir/f.toml:11: users: is a table",
      "[[users]]"},
