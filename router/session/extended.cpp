@@ -519,6 +519,10 @@ ReplyHandler SessionMachine::before_rows(const std::shared_ptr<Capture>& capture
             if (query.own_rows && (!query.erases || capture->plan->op == WriteOp::erase)) {
                 return;  // RETURNING shows them
             }
+            if (mutant(query.own_rows ? "changed_key_forgotten" : "cascade_not_asked")) {
+                ++txn_.captured_rows[query.table->id];
+                return;
+            }
             note_write({key, query.erases, !query.erases});
             if (query.erases && mirror_usable()) {
                 begin_mirror();

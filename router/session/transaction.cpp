@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "router/model/mutant.hpp"
 #include "router/session/session_machine.hpp"
 
 namespace banyan::router {
@@ -117,7 +118,8 @@ void SessionMachine::apply_row(Capture& capture, const protocol::SplitRow& row) 
     ++capture.rows;
     ++txn_.captured_rows[table.id];
     note_write(std::move(write));
-    if (plan.key_only || !mirror_usable()) {
+    if (plan.key_only || !mirror_usable() ||
+        (plan.op == WriteOp::update && mutant("updates_not_mirrored"))) {
         return;
     }
     begin_mirror();
@@ -168,6 +170,9 @@ void SessionMachine::mirror_lost_in_transaction(const std::string& why) {
 // --- statements that are not captured ---
 
 void SessionMachine::note_suspects(const Decision& decision) {
+    if (mutant("opaque_not_suspect")) {
+        return;
+    }
     txn_.suspects.insert(txn_.suspects.end(), decision.suspects.begin(), decision.suspects.end());
     for (const auto& write : decision.tables) {
         const auto same = [&](const TableWrite& noted) {
@@ -275,6 +280,9 @@ void SessionMachine::after_statement(const Decision& decision, const std::string
 }
 
 void SessionMachine::savepoint_ended(const Statement& statement, bool released) {
+    if (mutant("savepoints_not_mirrored")) {
+        return;
+    }
     auto& names = txn_.savepoints;
     const auto last = std::find(names.rbegin(), names.rend(), statement.name);
     if (last != names.rend()) {
@@ -317,7 +325,8 @@ void SessionMachine::commit_barrier(std::function<void()> send) {
 void SessionMachine::wait_mirror_applied() {
     auto armed = std::make_shared<bool>(false);
     then([this, armed] {
-        if (!mirror_.in_transaction() || mirror_.drained() || txn_.mirror_lost) {
+        if (!mirror_.in_transaction() || mirror_.drained() || txn_.mirror_lost ||
+            mutant("images_applied_after_commit")) {
             if (*armed) {
                 port_.clear_deadline(Deadline::mirror);
                 port_.clear_deadline(Deadline::shadow_yield);
@@ -354,6 +363,10 @@ void SessionMachine::journal_then(std::function<void()> send) {
             return false;
         }
         commit_sent_ = commit_txn_.has_value();
+        if (mutant("mirror_commits_first") && commit_txn_ && mirror_.in_transaction() &&
+            !mirror_.failed()) {
+            mirror_.commit(*commit_txn_, mirror_out());
+        }
         send();
         return true;
     });
@@ -449,6 +462,7 @@ void SessionMachine::reset_transaction() {
     in_block_ = false;  // unless AND CHAIN: ReadyForQuery tells
     wrote_ = false;
     txn_ = Transaction{};
+    release_kept_images();
 }
 
 void SessionMachine::on_committed_on_mirror(std::uint64_t txn, bool committed) {

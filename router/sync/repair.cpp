@@ -8,6 +8,8 @@
 #include <optional>
 #include <thread>
 
+#include "router/model/mutant.hpp"
+#include "router/state/mutant_pause.hpp"
 #include "router/sync/row_repair.hpp"
 
 namespace banyan::router {
@@ -228,6 +230,7 @@ class Repair::Impl {
             }
             connected = flushed.has_value();
         }
+        mutant_pause("repair_batch");
         for (const DirtyKey* dirty : done) {
             if (connected) {
                 context_.ledger.clear_dirty(dirty->key, dirty->generation);
@@ -297,7 +300,7 @@ class Repair::Impl {
                 }
                 gone = gone && still_there && !*still_there;
             }
-            if (gone) {
+            if (gone || mutant("limbo_not_waited_for")) {
                 context_.ledger.resolve_limbo(txn);
             }
         }

@@ -45,7 +45,8 @@ class RowRepair {
     };
 
     Result<const Statements*> statements(const Table& table);
-    Verdict locked(const Statements& known, const std::vector<Param>& key_params, bool in_flight);
+    Verdict locked(const Statements& known, const RowKey& key, const std::vector<Param>& key_params,
+                   bool in_flight);
     Verdict write(const Statements& known, const std::vector<Param>& key_params, bool on_mirror,
                   const std::optional<std::vector<Param>>& image);
     Verdict make_way(const Table& table, const Statements& known, const RowKey& key,
