@@ -435,7 +435,8 @@ class Run:
         if phase not in ("INITIAL", "COMPLETE"):
             exact = set()
             for name, table in self.banyan.admin.tables().items():
-                clean = table["dirty"] == 0 and (table["suspect"] is None or (braked and table["suspect"]["reason"] == UNVERIFIED))
+                copied = braked and table["suspect"] and table["suspect"]["reason"] == UNVERIFIED and table["backfill"]["state"] == "done"
+                clean = table["dirty"] == 0 and (table["suspect"] is None or copied)
                 if table["captured"] and (clean or everything) and not (braked and name == "public.zz_brake"):
                     exact.add(name)
                 if not table["captured"]:
