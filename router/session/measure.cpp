@@ -51,6 +51,7 @@ void SessionMachine::take_baseline(const std::string& reason, bool deep) {
     internal_query(std::move(sql), true, [this, deep](bool ok, const std::vector<Row>& rows) {
         txn_.measured = ok;  // if it failed, so does the statement it was for
         txn_.capturing = ok && deep;
+        txn_.captured_rows.clear();  // they are in the baseline
         for (const auto& row : rows) {
             if (row.size() == 2 && row[0] == "clock") {
                 txn_.baseline_clock = row[1].value_or("");
