@@ -8,7 +8,6 @@
 #include <optional>
 #include <thread>
 
-#include "router/model/mutant.hpp"
 #include "router/state/mutant_pause.hpp"
 #include "router/sync/row_repair.hpp"
 
@@ -300,7 +299,7 @@ class Repair::Impl {
                 }
                 gone = gone && still_there && !*still_there;
             }
-            if (gone || mutant("limbo_not_waited_for")) {
+            if (gone) {
                 context_.ledger.resolve_limbo(txn);
             }
         }

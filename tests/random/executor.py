@@ -179,9 +179,10 @@ class Client:
 class Run:
     """One scenario on the two clusters; run() gives None or the Failure."""
 
-    def __init__(self, scenario, source, target, directory, database):
+    def __init__(self, scenario, source, target, directory, database, environment=None):
         self.scenario, self.source, self.target, self.database = scenario, source, target, database
         self.directory = pathlib.Path(directory) / database
+        self.environment = environment or {}
         self.banyan = None
         self.clients = {}
         self.failure = None
@@ -194,7 +195,7 @@ class Run:
         self.kills, self.killing = 0, False
         self.free = False
         self.stepping = None  # the thread that leads to the next phase
-        self.braked = False
+        self.braking, self.braked = None, False  # the thread that watches the backfill
         self.checks = collections.Counter()
         self.seconds = collections.Counter()  # of the script's time, by what was being done
 
@@ -240,7 +241,9 @@ class Run:
         sections = {"switchover": {"deadline_ms": 4000}}
         for name, content in self.scenario.get("banyan", {}).items():
             sections[name] = {**sections.get(name, {}), **content} if isinstance(content, dict) else content
-        self.banyan = kit.Banyan(self.directory, self.source, self.target, self.database, users=("app",), **sections).start()
+        self.banyan = kit.Banyan(self.directory, self.source, self.target, self.database, users=("app",), **sections)
+        self.banyan.environment = self.environment
+        self.banyan.start()
         if "deep_capture" in self.scenario["features"]:
             done = self.banyan.ctl("capture", "install")
             if done.returncode:
@@ -324,11 +327,9 @@ class Run:
             if time.monotonic() > deadline:
                 self.fail(Failure("stuck", f"no way to {phase}: {why}"))
             time.sleep(0.05)
-        if phase == "DUAL_WRITE" and self.failure is None:
-            try:
-                self.brake()
-            except (AdminError, OSError) as error:
-                self.fail(Failure("stuck", f"no brake: {error}"))
+        if phase == "DUAL_WRITE" and self.failure is None and not self.braking:
+            self.braking = threading.Thread(target=self.brake, daemon=True)
+            self.braking.start()
 
     def try_step(self, phase):
         admin = self.banyan.admin
@@ -356,9 +357,16 @@ class Run:
                 wire.query("select count(*) from receipts")
 
     def brake(self):
+        try:
+            self.watch_backfill()
+        except (AdminError, OSError) as error:
+            self.fail(Failure("stuck", f"the backfill cannot be watched: {error}"))
+
+    def watch_backfill(self):
         """Pauses the backfill when every table but the last is copied: the verification of all waits for that one."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and self.failure is None:
+            time.sleep(0.005)
             backfill = self.banyan.admin.get("/backfill")
             states = {table["name"]: table["state"] for table in backfill["tables"]}
             if backfill["state"] == "done" or states.get("public.zz_brake") in ("done", None) and states:
@@ -367,10 +375,11 @@ class Run:
                 self.banyan.admin.post("/backfill/pause")
                 self.braked = self.banyan.admin.get("/backfill")["state"] == "paused"
                 return
-            time.sleep(0.005)
 
     def do_brake(self, _):
         self.join_step()
+        if self.braking:
+            self.braking.join(PATIENCE * 2)
         self.quiet()
         if self.braked:
             self.settled()

@@ -31,7 +31,7 @@ OPAQUE = ["copy", "merge", "with", "do", "functions", "call", "views", "rules", 
           "row_security", "truncate", "large_objects", "temporary", "keyless"]
 FAULTS = ["kill9", "kill_mirror"]
 # Only when asked for by name: what is being built, or is known to be missing.
-LATER = ["ddl", "update_rules", "deep_capture"]
+LATER = ["ddl", "update_rules", "deferred_writers", "deep_capture"]
 FEATURES = EXACT + OPAQUE + FAULTS + LATER
 
 
@@ -77,6 +77,7 @@ def generate(seed, wanted=None, size=1.0):
 
     script = [{"o": "pace", "free": draw.random() < 0.5}]
     script += within(load(1, 4), {"o": "to", "phase": "DUAL_WRITE"})
+    script += [{"o": "wait"}] if draw.random() < 0.7 else []
     script += [{"o": "pace", "free": draw.random() < 0.7}, *load(4, 10), {"o": "brake"}]
     script += [*within(load(3, 8), *faults()), {"o": "settle"}]
     script += [{"o": "pace", "free": draw.random() < 0.7}]
@@ -91,7 +92,8 @@ def generate(seed, wanted=None, size=1.0):
     if flips[-1] == "SWITCHOVER" and draw.random() < 0.5:
         script += [{"o": "to", "phase": "COMPLETE"}, {"o": "wait"}, *load(1, 2), {"o": "settle"}]
     return {"seed": seed, "features": features, "schema": maker.statements, "rows": rows_of(maker, draw), "script": script,
-            "banyan": {"backfill": {"max_chunk_rows": draw.choice([30, 150, 600]), "chunk_time_ms": 20}}}
+            "banyan": {"backfill": {"max_chunk_rows": draw.choice([30, 150, 600]), "chunk_time_ms": 20,
+                                    "max_rows_per_second": draw.choice([0, 0, 3000])}}}
 
 
 def rows_of(maker, draw):
@@ -119,7 +121,7 @@ def rows_of(maker, draw):
                             f"from generate_series({low}, {high}) g on conflict do nothing")
         if table.key_kind in ("serial", "always", "bydefault"):
             rows.append(f"select setval('{table.name}_id_seq', 2000)")
-    rows.append("insert into zz_brake select g, repeat('x', 50) from generate_series(1, 6000) g")
+    rows.append("insert into zz_brake select g, repeat('x', 50) from generate_series(1, 4000) g")
     return rows
 
 
