@@ -79,3 +79,20 @@ def sequences_behind(ahead, behind):
             name, increment, value = line.split("\t")
             values.setdefault(name, []).append(int(value) * (1 if int(increment) > 0 else -1))
     return [f"sequence {name}: {pair[0]} after {pair[1]}" for name, pair in values.items() if len(pair) == 2 and pair[0] < pair[1]]
+
+
+FOREIGN_KEYS = """
+select format('select %L, count(*) from %s c where %s and not exists (select 1 from %s p where %s) having count(*) > 0;',
+              f.conname || ' of ' || f.conrelid::regclass, f.conrelid::regclass,
+              (select string_agg(format('c.%I is not null', a.attname), ' and ') from unnest(f.conkey) k join pg_attribute a
+               on a.attrelid = f.conrelid and a.attnum = k), f.confrelid::regclass,
+              (select string_agg(format('p.%I = c.%I', pa.attname, ca.attname), ' and ') from unnest(f.conkey, f.confkey) u(c, p)
+               join pg_attribute ca on ca.attrelid = f.conrelid and ca.attnum = u.c
+               join pg_attribute pa on pa.attrelid = f.confrelid and pa.attnum = u.p))
+from pg_constraint f where f.contype = 'f' and f.conparentid = 0
+"""
+
+
+def orphans(dsn):
+    """Foreign keys that do not hold: Banyan writes around them, so a new primary may have what no primary would take."""
+    return [line.replace("\t", ": rows without a parent: ") for line in psql(dsn, psql(dsn, FOREIGN_KEYS)).splitlines()]

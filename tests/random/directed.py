@@ -14,7 +14,7 @@ def scenario(schema, rows, script, **backfill):
               "create table zz_brake (id int primary key, filler text)"]
     return {"seed": 0, "features": [], "schema": [*schema, *tables],
             "rows": [*rows, "insert into zz_brake select g, repeat('x', 50) from generate_series(1, 4000) g"], "script": script,
-            "banyan": {"backfill": {"max_chunk_rows": 150, "chunk_time_ms": 20, **backfill}}}
+            "banyan": {"backfill": {"max_chunk_rows": 150, "chunk_time_ms": 500, **backfill}}}
 
 
 PLAIN = "create table t (id int primary key, n int default 0, code int unique)"
@@ -99,25 +99,30 @@ def writer_from_before(_):
 
 FAMILY = ["create table p (id int primary key)",
           "create table c (id int primary key, p int references p on delete set null, n int default 0)"]
-FAMILIES = ["insert into p select generate_series(1, 20)", "insert into c select g, 1 + g / 10 from generate_series(1, 150) g"]
+FAMILIES = ["insert into p select generate_series(1, 200)", "insert into c select g, case when g > 100 then g else 1 + g / 10 end from generate_series(1, 120) g"]
 
 
 def writes_under_repair(_):
-    """R12: rows that turned dirty by a cascade are written again while they are repaired."""
+    """R12: a row that turned dirty by a cascade is written again while it is repaired."""
     script = [*MIRRORING]
-    for parent in (1, 2, 3):
-        script += say(0, f"delete from p where id = {parent}")
-        for turn in range(10):
-            script += say(1 + turn % 3, f"update c set n = n + 1 where id between {parent * 10 - 10} and {parent * 10 - 1}")
+    for child in range(101, 107):
+        script += [*say(0, f"delete from p where id = {child}"), {"o": "sleep", "ms": 60}, *say(1, f"update c set n = 7 where id = {child}"),
+                   {"o": "sleep", "ms": 400}]
     return scenario(FAMILY, FAMILIES, script + SETTLE)
 
 
 def dirty_again_under_repair(_):
     """R13: a key turns dirty again between its repair and the clearing."""
     script = [*MIRRORING]
-    for turn in range(1, 6):
-        rows = f"where id between {turn * 10} and {turn * 10 + 9}"
-        script += say(0, f"delete from p where id = {turn + 1}", f"update c set p = {turn + 10} {rows}", f"delete from p where id = {turn + 10}")
+    for child in range(101, 106):
+        script += [*say(0, f"delete from p where id = {child}"), {"o": "sleep", "ms": 150},
+                   *say(0, f"update c set p = {child + 10} where id = {child}", f"delete from p where id = {child + 10}"), {"o": "sleep", "ms": 500}]
+    return scenario(FAMILY, FAMILIES, script + SETTLE)
+
+
+def cascades(_):
+    """What a DELETE carries along."""
+    script = [*MIRRORING, *say(0, "delete from p where id = 3", "delete from p where id = 4")]
     return scenario(FAMILY, FAMILIES, script + SETTLE)
 
 
@@ -138,20 +143,18 @@ def refused_at_commit(_):
     return scenario([PLAIN, check], [FILLED], [*MIRRORING, *say(0, "begin", "update t set n = 13 where id = 3", "commit"), *SETTLE])
 
 
-def swaps_over_a_flip(seed):
-    """The drain: unique values are swapped, so that keys are dirty at every moment, while the primary changes."""
-    draw = random.Random(seed)
-    script, receipts = [*MIRRORING, FREE], {}
-    load = []
-    for turn in range(240):
-        client = turn % 6
-        one, two = draw.sample(range(1 + client * 6, 7 + client * 6), 2)
-        receipts[client] = receipts.get(client, 0) + 1
-        load += say(client, "begin", f"update t set code = null where code = {one}", f"update t set code = {one} where code = {two}",
-                    f"update t set code = {two} where code is null and id between {1 + client * 6} and {6 + client * 6}")
-        load += [{"c": client, "do": "receipt", "number": receipts[client]}, *say(client, "commit")]
-    middle = len(load) // 4
-    return scenario([PLAIN], [FILLED], [*script, *load[:middle], {"o": "to", "phase": "SWITCHOVER"}, *load[middle:], {"o": "wait"}, {"o": "settle"}])
+def rolled_back_to_a_savepoint(_):
+    script = [*MIRRORING, *say(0, "begin", "insert into t (id) values (100)", "savepoint s", "insert into t (id) values (101)",
+                               "rollback to s", "insert into t (id) values (102)", "commit")]
+    return scenario([PLAIN], [FILLED], script + SETTLE)
+
+
+def dirty_over_a_flip(_):
+    """The drain: keys turn dirty all the time, and repair is slow, while the primary changes."""
+    script = [*MIRRORING, {"o": "to", "phase": "SWITCHOVER"}]
+    for parent in range(101, 121):
+        script += [*say(parent % 3, f"delete from p where id = {parent}"), {"o": "sleep", "ms": 60}]
+    return scenario(FAMILY, FAMILIES, [*script, {"o": "wait"}, {"o": "settle"}])
 
 
 def stray_row(_):
@@ -160,10 +163,8 @@ def stray_row(_):
     return scenario([PLAIN, stray], [FILLED], [FREE, *to("DUAL_WRITE"), {"o": "brake"}])
 
 
-def verified_while_it_commits(_):
-    """A verification ends between an opaque write's journal entry and its commit."""
+def verified_while_it_commits(seed):
+    """A verification ends between an opaque write's journal entry and its commit; the seed shifts one against the other."""
     writer = "create function put(which int) returns void language sql as $$ insert into t (id, n) values (which, 900) $$"
-    script = [*MIRRORING]
-    for number in range(100, 103):
-        script += [*say(0, f"select put({number})"), {"o": "sleep", "ms": 1500}]
-    return scenario([PLAIN, writer, slow_commit("source", "t", 0.9)], [FILLED], script + SETTLE)
+    script = [*MIRRORING, {"o": "end"}, *say(0, "select put(100)"), {"o": "sleep", "ms": 3500}, {"o": "settle"}]
+    return scenario([PLAIN, writer, slow_commit("source", "t", 1.2 + seed % 5 * 0.15)], [FILLED], script)

@@ -460,6 +460,8 @@ class Run:
             behind = checker.sequences_behind(self.target.dsn(self.database), self.source.dsn(self.database))
             if behind:
                 raise Failure("sequence", "; ".join(behind))
+            if (orphans := checker.orphans(self.target.dsn(self.database))) and not self.uncaptured:
+                raise Failure("lost", "; ".join(orphans))
         self.check_receipts(phase)
 
     def has_table(self, name):

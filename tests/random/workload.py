@@ -294,13 +294,13 @@ class Workload:
         savepoints = 0
         for _ in range(r.randint(1, 4)):
             draw = r.random()
-            if draw < 0.15 and "savepoints" in self.features:
+            if draw < 0.2 and "savepoints" in self.features:
                 savepoints += 1
                 operations.append({"c": client, "do": "simple", "sql": f"savepoint s{savepoints}"})
-            elif draw < 0.25 and savepoints:
-                operations.append({"c": client, "do": "simple", "sql": r.choice(["rollback to", "release"]) + f" s{savepoints}"})
+            elif draw < 0.4 and savepoints:
+                operations.append({"c": client, "do": "simple", "sql": r.choice(["rollback to", "rollback to", "release"]) + f" s{savepoints}"})
                 savepoints -= 1
-            elif draw < 0.32 and "copy" in self.features:
+            elif draw < 0.47 and "copy" in self.features:
                 operations += self.copy(client)
             else:
                 operations.append(self.run(client, self.statement()))
