@@ -422,6 +422,16 @@ class Run:
         mirror.sql("select pg_terminate_backend(pid) from pg_stat_activity where datname = %s and application_name !~ '^banyan' "
                    "and pid <> pg_backend_pid()", parameters=(self.database,))
 
+    def do_lock_mirror(self, operation):
+        """Somebody else holds the mirror's rows for a while: what Banyan writes there runs into its lock_timeout."""
+        mirror = self.source if self.primary() is self.target else self.target
+        connection = mirror.connect(self.database, autocommit=False)
+        with contextlib.suppress(kit.psycopg2.Error), connection.cursor() as cursor:
+            cursor.execute(f"set lock_timeout = '500ms'; select 1 from {operation['table']} for update")
+        timer = threading.Timer(operation["ms"] / 1000, connection.close)
+        timer.daemon = True
+        timer.start()
+
     # --- comparing ---
 
     def settled(self, dirty=True, suspects=False):
@@ -487,4 +497,5 @@ def as_sql(statement):
         return statement
     if "sql" in statement:
         return statement["sql"]
-    return f"create table {statement['table']} ({', '.join(statement['items'])}) {statement['tail']}"
+    kind = "unlogged table" if statement.get("unlogged") else "table"
+    return f"create {kind} {statement['table']} ({', '.join(statement['items'])}) {statement['tail']}"

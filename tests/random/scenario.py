@@ -15,6 +15,7 @@ side. The operator's:
   {"o": "settle"}             everybody quiet: the same comparison, now
   {"o": "end"}                quiet, clean, and every captured table equal
   {"o": "kill9"}, {"o": "kill_mirror"}     Banyan dies and is started again; the mirror's backends of its sessions end
+  {"o": "lock_mirror", "table", "ms"}      somebody else holds the mirror's rows for that long
   {"o": "pace", "free"}, {"o": "sleep", "ms"}
 """
 import json
@@ -30,9 +31,11 @@ EXACT = ["extended", "foreign_keys", "unique", "deferred", "generated", "queues"
 OPAQUE = ["copy", "merge", "with", "do", "functions", "call", "views", "rules", "triggers", "writing_triggers", "inheritance",
           "row_security", "truncate", "large_objects", "temporary", "keyless"]
 FAULTS = ["kill9", "kill_mirror"]
+# Drawn last, so that adding one changes no earlier draw.
+FURTHER = ["unlogged", "lock_mirror", "deep_capture", "deferred_writers"]
 # Only when asked for by name: what is being built, or is known to be missing.
-LATER = ["ddl", "update_rules", "deferred_writers", "deep_capture"]
-FEATURES = EXACT + OPAQUE + FAULTS + LATER
+LATER = ["ddl", "update_rules"]
+FEATURES = EXACT + OPAQUE + FAULTS + FURTHER + LATER
 
 
 def features_of(seed, wanted=None):
@@ -42,6 +45,9 @@ def features_of(seed, wanted=None):
     if draw.random() < 0.66:
         chosen += [name for name in OPAQUE if draw.random() < 0.4]
     chosen += [name for name in FAULTS if draw.random() < 0.15]
+    chosen += [name for name, share in (("unlogged", 0.3), ("lock_mirror", 0.15)) if draw.random() < share]
+    if draw.random() < 0.5 and set(chosen) & set(OPAQUE):
+        chosen += ["deep_capture", "deferred_writers"]  # without it nobody sees what a deferred trigger writes
     if wanted is not None:
         chosen = [name for name in FEATURES if name in wanted]
     return chosen
@@ -66,7 +72,10 @@ def generate(seed, wanted=None, size=1.0):
         return operations
 
     def faults():
-        return [{"o": name} for name in FAULTS if name in features and draw.random() < 0.5]
+        found = [{"o": name} for name in FAULTS if name in features and draw.random() < 0.5]
+        if "lock_mirror" in features:
+            found.append({"o": "lock_mirror", "table": draw.choice(maker.tables).name, "ms": draw.choice([100, 800])})
+        return found
 
     def within(operations, *inserted):
         """The operations with these put in somewhere, in order."""
@@ -79,6 +88,7 @@ def generate(seed, wanted=None, size=1.0):
     script += within(load(1, 4), {"o": "to", "phase": "DUAL_WRITE"})
     script += [{"o": "wait"}] if draw.random() < 0.7 else []
     script += [{"o": "pace", "free": draw.random() < 0.7}, *load(4, 10), {"o": "brake"}]
+    workload.mirroring = True
     script += [*within(load(3, 8), *faults()), {"o": "settle"}]
     script += [{"o": "pace", "free": draw.random() < 0.7}]
     script += within(load(2, 6), {"o": "to", "phase": "DUAL_READ"})
@@ -91,9 +101,10 @@ def generate(seed, wanted=None, size=1.0):
     script.append({"o": "end"})
     if flips[-1] == "SWITCHOVER" and draw.random() < 0.5:
         script += [{"o": "to", "phase": "COMPLETE"}, {"o": "wait"}, *load(1, 2), {"o": "settle"}]
+    waits = {"lock_timeout_ms": 200, "commit_timeout_ms": 1000} if "lock_mirror" in features else {}
     return {"seed": seed, "features": features, "schema": maker.statements, "rows": rows_of(maker, draw), "script": script,
-            "banyan": {"backfill": {"max_chunk_rows": draw.choice([30, 150, 600]), "chunk_time_ms": 20,
-                                    "max_rows_per_second": draw.choice([0, 0, 3000])}}}
+            "banyan": {"mirror": waits, "backfill": {"max_chunk_rows": draw.choice([30, 150, 600]), "chunk_time_ms": 20,
+                                                     "max_rows_per_second": draw.choice([0, 0, 3000])}}}
 
 
 def rows_of(maker, draw):

@@ -88,6 +88,7 @@ class Table:
     tail: str = ""  # after the parenthesis
     after: list = dataclasses.field(default_factory=list)  # DDL that needs the table
     view: str = ""
+    unlogged: bool = False
 
     @property
     def keyless(self):
@@ -95,7 +96,8 @@ class Table:
 
     def create(self):
         """{"table", "items", "tail"}: what the reducer takes apart."""
-        return {"table": self.name, "items": [column.item() for column in self.columns] + self.constraints, "tail": self.tail}
+        return {"table": self.name, "items": [column.item() for column in self.columns] + self.constraints, "tail": self.tail,
+                "unlogged": self.unlogged}
 
     def key_values(self, number):
         """[(column, its value's text)] that name row `number`."""
@@ -213,6 +215,9 @@ class SchemaMaker:
             table.columns.append(Column("code", "int", clause, unique=True))
         self.foreign_keys(table)
         self.partitions(table)
+        # A permanent table may not refer to an unlogged one.
+        referenced = any(column.parent is not None and column.parent is not table for column in table.columns)
+        table.unlogged = self.chance(0.15, "unlogged") and not referenced and not table.tail
         if kind == "none_full":
             table.after.append(f"alter table {name} replica identity full")
         if kind == "none_nothing":
@@ -231,7 +236,7 @@ class SchemaMaker:
     def foreign_keys(self, table):
         types = {"serial": "bigint", "int": "int", "always": "bigint", "bydefault": "int", "uuid": "uuid", "text": "text",
                  "numeric": "numeric", "unique": "int", "range": "int", "hash": "int"}
-        parents = [parent for parent in self.tables if parent.key_kind in types]
+        parents = [parent for parent in self.tables if parent.key_kind in types and not parent.unlogged]
         if table.key_kind in types:
             parents.append(table)
         if not parents or not self.chance(0.6, "foreign_keys"):

@@ -19,6 +19,7 @@ class Workload:
     def __init__(self, random, schema, features):
         self.random, self.schema, self.features = random, schema, features
         self.receipts = {}
+        self.mirroring = False  # DDL before that would leave the target without it
         self.added = self.prepared = 0
 
     # --- small draws ---
@@ -196,6 +197,8 @@ class Workload:
                 f"update scratch set n = 1; insert into {table.name} (n) select 1 from scratch where false; commit")
 
     def ddl(self, table):
+        if not self.mirroring:
+            return None
         self.added += 1
         return self.random.choice([
             f"alter table {table.name} add column added{self.added} int default {self.hot()}",
