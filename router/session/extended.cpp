@@ -529,7 +529,9 @@ ReplyHandler SessionMachine::before_rows(const std::shared_ptr<Capture>& capture
                 mirror_.erase(*query.table, capture->catalog_version, txn_.writes.back().key.bytes,
                               txn_.writes.size() - 1, mirror_out());
             }
-            if (!query.own_rows) {
+            // An UPDATE that leaves the referenced value as it was carries nothing along: what was
+            // listed for it must not stand for what something else changes.
+            if (!query.own_rows && capture->plan->op == WriteOp::erase) {
                 ++txn_.captured_rows[query.table->id];
             }
         } else if (type == 'C') {
