@@ -104,6 +104,7 @@ class Client:
             return
         for error in reply.errors:
             self.run.errors[error.get("C")] += 1
+            self.run.examples[(error.get("C"), error.get("M"))] = operation
             if str(error.get("C")).startswith(UNEXPECTED):
                 raise Failure("error", f"client {self.number}, {operation}: {error}")
             if error.get("C") == "42601":
@@ -189,6 +190,7 @@ class Run:
         self.failed_at = None
         self.lock = threading.Lock()
         self.errors = collections.Counter()
+        self.examples = {}  # (SQLSTATE, message) -> an operation that met it
         self.syntax_errors = []
         self.statements = self.compared = 0
         self.uncaptured = set()
