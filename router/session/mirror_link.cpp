@@ -150,7 +150,8 @@ void MirrorLink::on_group_message(char type, std::string_view body) {
         case 'C':
             if (group.kind == Kind::apply && group.answered < group.executes.size()) {
                 const auto write = group.executes[group.answered++];
-                if (!mutant("zero_row_delete_is_success") && write != not_a_delete && is_current(group) &&
+                if (!mutant("zero_row_delete_is_success") && write != not_a_delete &&
+                    is_current(group) &&
                     protocol::rows_of_tag(body.substr(0, body.find('\0'))) == 0) {
                     events_.zero_rows(write);
                 }

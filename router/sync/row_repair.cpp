@@ -116,8 +116,9 @@ Result<const RowRepair::Statements*> RowRepair::statements(const Table& table) {
     }
     const bool locks = !mutant("repair_without_row_locks");
     const std::string by_key = " FROM " + table.only_name() + " WHERE " + key_condition(table, 1);
-    BANYAN_TRY(primary_.prepare(made.prefix + "read", "SELECT " + column_list(table, made.image) +
-                                                          by_key + (locks ? " FOR KEY SHARE NOWAIT" : "")));
+    BANYAN_TRY(primary_.prepare(made.prefix + "read",
+                                "SELECT " + column_list(table, made.image) + by_key +
+                                    (locks ? " FOR KEY SHARE NOWAIT" : "")));
     BANYAN_TRY(mirror_.prepare(made.prefix + "lock",
                                "SELECT 1" + by_key + (locks ? " FOR UPDATE" : "")));
     BANYAN_TRY(mirror_.prepare(made.prefix + "delete", "DELETE" + by_key));

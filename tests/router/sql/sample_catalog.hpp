@@ -80,7 +80,8 @@ inline Catalog sample_catalog() {
         cascade(131, {"keyed_id"}, {"id"}, ReferentialAction::cascade, ReferentialAction::cascade)};
     tables.push_back(table(131, "keyed_child", {"keyed_id"}));
     tables.push_back(table(132, "ring", {"id", "next_id"}));
-    tables.back().cascades = {cascade(132, {"next_id"}, {"id"}, set_null, ReferentialAction::cascade)};
+    tables.back().cascades = {
+        cascade(132, {"next_id"}, {"id"}, set_null, ReferentialAction::cascade)};
     tables.push_back(table(140, "generated", {"id", "v", "twice"}));
     tables.back().columns[2].generated = true;
     tables.push_back(table(141, "fragile", {"id", "v", "composite"}));
