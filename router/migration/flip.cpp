@@ -6,6 +6,7 @@
 
 #include "router/migration/facts.hpp"
 #include "router/migration/walk.hpp"
+#include "router/model/mutant.hpp"
 #include "router/sync/sequences.hpp"
 
 namespace banyan::router {
@@ -185,6 +186,9 @@ Walk::Outcome Walk::drain() {
     if (core_.directive().phase != from_ || !core_.directive().hold) {
         return Failure{TransitionState::timed_out, "The hold was released."};
     }
+    if (mutant("drained_before_admission_closed")) {
+        return std::nullopt;
+    }
     if (Outcome failure = wait_until([this](std::string& what) { return drained(what); }, 1ms)) {
         return failure;
     }
@@ -218,6 +222,9 @@ Walk::Outcome Walk::check_writers() {
 }
 
 Walk::Outcome Walk::advance() {
+    if (mutant("sequences_not_advanced")) {
+        return std::nullopt;
+    }
     auto advanced = advance_sequences(*primary_, *mirror_, core_.config.switchover.sequence_margin,
                                       present_catalog_ ? present_catalog_->sequence_twins
                                                        : std::map<std::string, std::string>());

@@ -526,6 +526,10 @@ ReplyHandler SessionMachine::before_rows(const std::shared_ptr<Capture>& capture
             if (query.own_rows && (!query.erases || capture->plan->op == WriteOp::erase)) {
                 return;  // RETURNING shows them
             }
+            if (mutant(query.own_rows ? "changed_key_forgotten" : "cascade_not_asked")) {
+                ++txn_.captured_rows[query.table->id];
+                return;
+            }
             for (const auto& table : with_siblings(query.table)) {
                 const bool by_repair = table->mapped() && table->mapping->by_repair();
                 note_write({{table->id, key.bytes}, query.erases, !query.erases || by_repair});
@@ -535,7 +539,9 @@ ReplyHandler SessionMachine::before_rows(const std::shared_ptr<Capture>& capture
                                   txn_.writes.size() - 1, mirror_out());
                 }
             }
-            if (!query.own_rows) {
+            // An UPDATE that leaves the referenced value as it was carries nothing along: what was
+            // listed for it must not stand for what something else changes.
+            if (!query.own_rows && capture->plan->op == WriteOp::erase) {
                 ++txn_.captured_rows[query.table->id];
             }
         } else if (type == 'C') {

@@ -186,7 +186,9 @@ void SessionMachine::server_connected(Side side, bool encrypted) {
 // again. The client's own timeouts must not cut the mirror's half, and a mirrored commit counts as
 // durable once answered, whatever the client asked of its own.
 std::string SessionMachine::mirror_setup_sql() const {
-    return "SET session_replication_role = replica; SET lock_timeout = " +
+    const std::string role =
+        mutant("mirror_triggers_fire") ? "" : "SET session_replication_role = replica; ";
+    return role + "SET lock_timeout = " +
            std::to_string(config_.mirror.lock_timeout.count()) +
            "; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; "
            "SET default_transaction_read_only = off; SET synchronous_commit = on";

@@ -24,6 +24,7 @@
 #include "router/auth/role_verifiers.hpp"
 #include "router/config/config.hpp"
 #include "router/migration/fleet.hpp"
+#include "router/model/mutant.hpp"
 #include "router/session/belongings.hpp"
 #include "router/session/mirror_link.hpp"
 #include "router/session/port.hpp"
@@ -230,7 +231,17 @@ class SessionMachine {
     void wait_primary();  ///< a step: everything sent to the primary was answered
     std::string& out(Side side) { return to_server_[static_cast<std::size_t>(side)]; }
     std::string& primary_out() { return out(primary_); }
+#ifdef BANYAN_MUTANTS
+    std::string kept_images_;  ///< by the mutant images_applied_after_commit
+    std::string& mirror_out() {
+        const bool keep = mutant("images_applied_after_commit") && mirror_.in_transaction();
+        return keep ? kept_images_ : out(other(primary_));
+    }
+    void release_kept_images() { out(other(primary_)).append(std::exchange(kept_images_, {})); }
+#else
     std::string& mirror_out() { return out(other(primary_)); }
+    void release_kept_images() {}
+#endif
     std::chrono::milliseconds mirror_timeout() const { return config_.mirror.commit_timeout; }
 
     // --- ending.cpp ---

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "router/model/mutant.hpp"
 #include "router/session/session_machine.hpp"
 
 namespace banyan::router {
@@ -141,7 +142,8 @@ void SessionMachine::apply_image(Capture& capture, const CapturedImage& image,
     // An UPDATE may have moved the row out of the filter.
     const bool removes = plan.op == WriteOp::erase || !passes;
     note_write({{image.table->id, key}, removes, image.key_only});
-    if (image.key_only || !mirror_usable()) {
+    if (image.key_only || !mirror_usable() ||
+        (plan.op == WriteOp::update && mutant("updates_not_mirrored"))) {
         return;
     }
     begin_mirror();
@@ -197,6 +199,9 @@ void SessionMachine::mirror_lost_in_transaction(const std::string& why) {
 // --- statements that are not captured ---
 
 void SessionMachine::note_suspects(const Decision& decision) {
+    if (mutant("opaque_not_suspect")) {
+        return;
+    }
     txn_.suspects.insert(txn_.suspects.end(), decision.suspects.begin(), decision.suspects.end());
     for (const auto& write : decision.tables) {
         const auto same = [&](const TableWrite& noted) {
@@ -321,6 +326,9 @@ void SessionMachine::after_statement(const Decision& decision, const std::string
 }
 
 void SessionMachine::savepoint_ended(const Statement& statement, bool released) {
+    if (mutant("savepoints_not_mirrored")) {
+        return;
+    }
     auto& names = txn_.savepoints;
     const auto last = std::find(names.rbegin(), names.rend(), statement.name);
     if (last != names.rend()) {
@@ -363,7 +371,8 @@ void SessionMachine::commit_barrier(std::function<void()> send) {
 void SessionMachine::wait_mirror_applied() {
     auto armed = std::make_shared<bool>(false);
     then([this, armed] {
-        if (!mirror_.in_transaction() || mirror_.drained() || txn_.mirror_lost) {
+        if (!mirror_.in_transaction() || mirror_.drained() || txn_.mirror_lost ||
+            mutant("images_applied_after_commit")) {
             if (*armed) {
                 port_.clear_deadline(Deadline::mirror);
                 port_.clear_deadline(Deadline::shadow_yield);
@@ -403,6 +412,10 @@ void SessionMachine::journal_then(std::function<void()> send) {
             return false;
         }
         commit_sent_ = commit_txn_.has_value();
+        if (mutant("mirror_commits_first") && commit_txn_ && mirror_.in_transaction() &&
+            !mirror_.failed()) {
+            mirror_.commit(*commit_txn_, mirror_out());
+        }
         send();
         return true;
     });
@@ -501,6 +514,7 @@ void SessionMachine::reset_transaction() {
         ++decision_generation_;
     }
     txn_ = Transaction{};
+    release_kept_images();
 }
 
 void SessionMachine::on_committed_on_mirror(std::uint64_t txn, bool committed) {

@@ -59,8 +59,10 @@ bool is_excluded(const Table& table) {
 
 class CascadeWalk {
    public:
-    CascadeWalk(const Catalog& catalog, const std::string& role, std::vector<BeforeQuery>& queries)
-        : catalog_(catalog), role_(role), queries_(queries) {}
+    /// `moving`: the table whose keys the statement changes, if it changes any.
+    CascadeWalk(const Catalog& catalog, const std::string& role, const Table* moving,
+                std::vector<BeforeQuery>& queries)
+        : catalog_(catalog), role_(role), moving_(moving), queries_(queries) {}
 
     /// Follows the foreign keys that point at `rows` of `table`, which are deleted (`erases`) or
     /// have their `changed` columns changed. Empty: done; else the reason it cannot be.
@@ -118,6 +120,11 @@ class CascadeWalk {
         if (!child_erased && touches_key(*child, cascade.child_columns)) {
             // The new key is known only when it is done, and RETURNING does not show it.
             return "cascade_changes_key";
+        }
+        if (!child_erased && child.get() == moving_) {
+            // A row may refer to itself, or to another that moves too: it is listed by the key it
+            // has before, and RETURNING shows its new one with the reference not carried along yet.
+            return "cascade_to_moved_rows";
         }
         const Rows children = [child, cascade, rows](const Names& columns) {
             std::optional<std::string> parents = rows(cascade.parent_columns);
@@ -189,6 +196,7 @@ class CascadeWalk {
 
     const Catalog& catalog_;
     const std::string& role_;
+    const Table* moving_;
     std::vector<BeforeQuery>& queries_;
 };
 
@@ -263,8 +271,8 @@ std::variant<std::vector<BeforeQuery>, NotCaptured> before_queries(const ParsedQ
         // removes of its own table RETURNING shows as well; it is marked alike for clarity.
         queries.push_back(BeforeQuery{*own, table, erases || key_changes, true});
         const Rows rows = [&](const Names& columns) { return target.select(columns, false); };
-        reason =
-            CascadeWalk(catalog, role, queries).follow(table, rows, statement.assigned, erases, 1);
+        reason = CascadeWalk(catalog, role, key_changes ? table.get() : nullptr, queries)
+                     .follow(table, rows, statement.assigned, erases, 1);
     });
     if (!reason.empty()) {
         return NotCaptured{reason, reachable_tables(catalog, table), false};

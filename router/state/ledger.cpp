@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <future>
 
+#include "router/model/mutant.hpp"
 #include "router/state/journal_entry.hpp"
 #include "router/state/ledger_impl.hpp"
+#include "router/state/mutant_pause.hpp"
 
 namespace banyan::router {
 namespace {
@@ -78,9 +80,16 @@ TxnId Ledger::begin_commit(CommitIntent intent, std::function<void(bool durable)
     }
     impl_->txns_.emplace(id, Impl::Txn{std::move(intent), now, settling, false, {}, {}});
     ++impl_->journaled_;
+    if (mutant("journal_after_commit")) {
+        std::exchange(done, nullptr)(true);
+    }
     impl_->write(
         [impl = impl_.get(), id, entry = std::move(entry),
          touched = std::move(touched)](sqlite3* db) {
+            if (mutant("no_journal")) {
+                return;
+            }
+            mutant_pause("journal");
             impl->store_.put_journal(db, id, entry);
             impl->store_.put_dirty(db, touched);
         },
@@ -200,6 +209,9 @@ Ledger::WindowId Ledger::open_window(TableId table) {
     std::vector<DirtyKey> touched;
     for (const auto& [txn_id, txn] : impl_->txns_) {
         for (const KeyWrite& write : txn.intent.writes) {
+            if (mutant("window_forgets_deletes_in_flight")) {
+                break;
+            }
             if (write.removes && write.key.table == table) {
                 impl_->touch(write.key, touched);
             }
@@ -248,7 +260,7 @@ void Ledger::close_window(WindowId window) {
 }
 
 void Ledger::begin_settling() {
-    impl_->settling_ = true;
+    impl_->settling_ = !mutant("mirrored_beside_unmirrored");
 }
 
 void Ledger::end_settling() {

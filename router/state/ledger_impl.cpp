@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "router/model/mutant.hpp"
 #include "router/state/journal_entry.hpp"
 
 namespace banyan::router {
@@ -148,7 +149,7 @@ void Ledger::Impl::end(TxnId id, CommitOutcome outcome, const char* reason) {
         }
         // Marked again: a verification that ran since begin_commit saw the table before this
         // transaction's changes were visible.
-        if (outcome != CommitOutcome::rolled_back) {
+        if (outcome != CommitOutcome::rolled_back && !mutant("suspicion_not_renewed")) {
             mark_suspect(mark, suspects);
         }
     }

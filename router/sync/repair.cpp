@@ -8,6 +8,7 @@
 #include <optional>
 #include <thread>
 
+#include "router/state/mutant_pause.hpp"
 #include "router/sync/row_repair.hpp"
 
 namespace banyan::router {
@@ -228,6 +229,7 @@ class Repair::Impl {
             }
             connected = flushed.has_value();
         }
+        mutant_pause("repair_batch");
         for (const DirtyKey* dirty : done) {
             if (connected) {
                 context_.ledger.clear_dirty(dirty->key, dirty->generation);

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "router/catalog/mapping.hpp"
+#include "router/model/mutant.hpp"
+#include "router/state/mutant_pause.hpp"
 
 namespace banyan::router {
 namespace {
@@ -78,7 +80,10 @@ Result<void> RowRepair::prepare_mirror(Connection& mirror, std::chrono::millisec
     // by themselves. Commits are flushed once per batch, before any key is cleared: flush().
     const auto wait = std::clamp(lock_timeout, std::chrono::milliseconds(1), longest_lock_wait);
     BANYAN_TRY(
-        mirror.exec("SET session_replication_role = replica; SET synchronous_commit = off;"
+        mirror.exec(std::string(mutant("mirror_triggers_fire")
+                                    ? ""
+                                    : "SET session_replication_role = replica;") +
+                    "SET synchronous_commit = off;"
                     "SET statement_timeout = '10s'; SET lock_timeout = " +
                     std::to_string(wait.count())));
     return {};
@@ -114,9 +119,15 @@ Result<const RowRepair::Statements*> RowRepair::statements(const Table& table) {
     made.filtered = table.mapped() && table.mapping->passes.has_value();
     const std::string belongs =
         table.mapped() && table.mapping->belongs ? table.mapping->belongs->sql : "true";
+    const bool locks = !mutant("repair_without_row_locks");
     const std::string by_key = " FROM " + mirror.only_name() + " WHERE " + key_condition(mirror, 1);
-    BANYAN_TRY(primary_.prepare(made.prefix + "read", read_sql(table, made)));
-    BANYAN_TRY(mirror_.prepare(made.prefix + "lock", "SELECT " + belongs + by_key + " FOR UPDATE"));
+    std::string read = read_sql(table, made);
+    if (!locks) {
+        read.erase(read.rfind(" FOR KEY SHARE"));
+    }
+    BANYAN_TRY(primary_.prepare(made.prefix + "read", read));
+    BANYAN_TRY(mirror_.prepare(made.prefix + "lock",
+                               "SELECT " + belongs + by_key + (locks ? " FOR UPDATE" : "")));
     BANYAN_TRY(mirror_.prepare(made.prefix + "delete", "DELETE" + by_key));
     BANYAN_TRY(mirror_.prepare(made.prefix + "insert", insert_sql(mirror, made.image)));
     if (made.updates) {
@@ -160,20 +171,20 @@ RowRepair::Verdict RowRepair::repair(const Table& table, const RowKey& key) {
     }
     // Asked before the mirror's row is looked at, never after: a transaction that ended in between
     // has its row on the mirror, but not in what repair saw (REPAIR.md, "The barrier").
-    const bool in_flight = ledger_.in_flight(key);
-    const Verdict verdict = locked(**known, key_params, in_flight);
+    const bool in_flight = !mutant("repair_without_barrier") && ledger_.in_flight(key);
+    const Verdict verdict = locked(**known, key, key_params, in_flight);
     if (verdict != Verdict::repaired) {
         primary_.rollback();
         mirror_.rollback();
     }
-    if (verdict == Verdict::conflict) {
+    if (verdict == Verdict::conflict && !mutant("no_way_made")) {
         return make_way(table, **known, key, key_params);
     }
     return verdict;
 }
 
-RowRepair::Verdict RowRepair::locked(const Statements& known, const std::vector<Param>& key_params,
-                                     bool in_flight) {
+RowRepair::Verdict RowRepair::locked(const Statements& known, const RowKey& key,
+                                     const std::vector<Param>& key_params, bool in_flight) {
     if (auto begun = mirror_.exec("BEGIN"); !begun) {
         return verdict_of(begun.error());
     }
@@ -184,6 +195,10 @@ RowRepair::Verdict RowRepair::locked(const Statements& known, const std::vector<
     const MirrorRow there = mirror_row->size() == 0     ? MirrorRow::none
                             : mirror_row->truth(0, 0) ? MirrorRow::ours
                                                       : MirrorRow::foreign;
+    mutant_pause("repair_look");
+    if (mutant("repair_barrier_after_the_look")) {
+        in_flight = ledger_.in_flight(key);
+    }
     if (there == MirrorRow::none && in_flight) {
         why_ = "waits for a transaction in flight";
         return Verdict::busy;
@@ -206,6 +221,7 @@ RowRepair::Verdict RowRepair::locked(const Statements& known, const std::vector<
         }
         image_ = *image;
     }
+    mutant_pause("repair_read");
     const Verdict written = write(known, key_params, there, image);
     if (written != Verdict::repaired) {
         return written;

@@ -47,7 +47,8 @@ class RowRepair {
 
     Result<const Statements*> statements(const Table& table);
     static std::string read_sql(const Table& table, const Statements& made);
-    Verdict locked(const Statements& known, const std::vector<Param>& key_params, bool in_flight);
+    Verdict locked(const Statements& known, const RowKey& key, const std::vector<Param>& key_params,
+                   bool in_flight);
     enum class MirrorRow : std::uint8_t { none, ours, foreign };  // foreign: the mapping leaves it alone
     Verdict write(const Statements& known, const std::vector<Param>& key_params, MirrorRow there,
                   const std::optional<std::vector<Param>>& image);

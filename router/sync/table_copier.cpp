@@ -4,6 +4,9 @@
 #include <array>
 #include <future>
 
+#include "router/model/mutant.hpp"
+#include "router/state/mutant_pause.hpp"
+
 namespace banyan::router {
 namespace {
 
@@ -91,6 +94,19 @@ TableCopier::TableCopier(Ledger& ledger, Connection& source, Connection& target,
                   ") OVERRIDING SYSTEM VALUE SELECT " + image + " FROM " + chunk_table +
                   // Named, or a row that collides on another unique index would vanish (R7).
                   " ON CONFLICT (" + column_list(image_, image_.key) + ") DO NOTHING";
+    if (mutant("chunk_overwrites")) {
+        std::string set;
+        for (const std::size_t column : image_columns(image_)) {
+            const std::string name = quote_identifier(image_.columns[column].name);
+            set += (set.empty() ? "" : ", ") + name + " = excluded." + name;
+        }
+        insert_sql_.replace(insert_sql_.rfind("DO NOTHING"), std::string::npos,
+                            "DO UPDATE SET " + set);
+    }
+    if (mutant("conflict_without_the_key")) {
+        insert_sql_.replace(insert_sql_.rfind(" ON CONFLICT"), std::string::npos,
+                            " ON CONFLICT DO NOTHING");
+    }
     remove_sql_ = "DELETE FROM " + std::string(chunk_table) + " AS c USING " + touched_table +
                   " AS d WHERE ";
     for (std::size_t i = 0; i < image_.key.size(); ++i) {
@@ -146,8 +162,11 @@ StoredProgress TableCopier::after(const ChunkRead& chunk, std::uint32_t limit) c
 
 Result<std::uint64_t> TableCopier::copy_chunk(std::uint32_t limit) {
     source_failed_ = false;
-    window_ = ledger_.open_window(table_->id);  // P1
-    auto chunk = transfer(limit);               // P2
+    if (!mutant("no_window")) {
+        window_ = ledger_.open_window(table_->id);  // P1
+    }
+    auto chunk = transfer(limit);  // P2
+    mutant_pause("chunk_read");
     if (!chunk) {
         source_.rollback();
         target_.rollback();
@@ -225,7 +244,8 @@ Result<TableCopier::ChunkRead> TableCopier::stream_rows(const std::string& sql) 
 // Keys deleted since the window opened: the chunk may have read their rows before that. What is
 // touched from here on is dirty already and repaired once the window is closed.
 Result<void> TableCopier::remove_touched() {
-    const std::vector<RowKey> touched = ledger_.touched(*window_);
+    const std::vector<RowKey> touched =
+        mutant("no_window") ? std::vector<RowKey>{} : ledger_.touched(*window_);
     if (touched.empty()) {
         return {};
     }

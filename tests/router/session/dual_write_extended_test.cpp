@@ -11,6 +11,7 @@ namespace {
 using namespace std::literals;
 using ::testing::Contains;
 using ::testing::ElementsAre;
+using ::testing::Field;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
@@ -188,6 +189,21 @@ TEST(DualWriteExtended, WhatAnOpaqueStatementChangedIsMeasuredInItsTransaction) 
     const auto log = scene.source.log();
     EXPECT_EQ(std::count(log.begin(), log.end(), "Parse banyan_query: <changes>"), 2);
     EXPECT_EQ(std::count(log.begin(), log.end(), "Sync"), 1);
+}
+
+TEST(DualWriteExtended, RowsCapturedBeforeTheBaselineDoNotHideWhatAnOpaqueStatementChanges) {
+    Extended scene;
+    const auto item = std::to_string(scene.port.current->table_by_id(100)->oid);
+    scene.source.on("pg_stat_xact_user_tables",
+                    Reply({"relid", "count"}, {{"clock", "1"}, {item, "1"}}));
+    Reply after({"relid", "count"}, {{"clock", "1"}, {item, "2"}});
+    after.passes = 2;  // the baseline: Parse and Execute
+    scene.source.on("pg_stat_xact_user_tables", std::move(after));
+    scene.send(query("BEGIN") + query("INSERT INTO item VALUES (7)"));
+    scene.send(query("SELECT user_volatile()") + query("COMMIT"));
+    ASSERT_EQ(scene.port.intents.size(), 1U);
+    EXPECT_EQ(scene.port.intents[0].writes.size(), 1U);
+    EXPECT_THAT(scene.port.intents[0].suspects, ElementsAre(Field(&SuspectMark::table, 100U)));
 }
 
 TEST(DualWriteExtended, ClientSettingsAreReadAgainWhenTheyMayHaveChanged) {

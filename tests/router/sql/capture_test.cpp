@@ -147,6 +147,7 @@ TEST(Capture, what_cannot_be_captured_is_named) {
          {"item"}},
         {"DELETE FROM keyless_parent", "cascade_uncaptured", false, {"keyless_parent", "keyless"}},
         {"UPDATE keyed SET id = 2", "cascade_changes_key", false, {"keyed", "keyed_child"}},
+        {"UPDATE ring SET id = 2 WHERE id = 1", "cascade_to_moved_rows", false, {"ring"}},
         {"DELETE FROM ping", "cascade_too_deep", false, {"ping", "pong"}},
     };
     for (const RefusalCase& each : cases) {

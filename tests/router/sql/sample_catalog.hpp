@@ -54,6 +54,7 @@ CREATE TABLE tree (id int PRIMARY KEY, parent_id int REFERENCES tree ON DELETE C
 CREATE TABLE leafy (id int PRIMARY KEY, tree_id int REFERENCES tree ON DELETE CASCADE);
 CREATE TABLE keyed (id int PRIMARY KEY, code int);
 CREATE TABLE keyed_child (keyed_id int PRIMARY KEY REFERENCES keyed ON DELETE CASCADE ON UPDATE CASCADE);
+CREATE TABLE ring (id int PRIMARY KEY, next_id int REFERENCES ring ON DELETE SET NULL ON UPDATE CASCADE);
 )";
 
 inline Catalog sample_catalog() {
@@ -78,6 +79,9 @@ inline Catalog sample_catalog() {
     tables.back().cascades = {
         cascade(131, {"keyed_id"}, {"id"}, ReferentialAction::cascade, ReferentialAction::cascade)};
     tables.push_back(table(131, "keyed_child", {"keyed_id"}));
+    tables.push_back(table(132, "ring", {"id", "next_id"}));
+    tables.back().cascades = {
+        cascade(132, {"next_id"}, {"id"}, set_null, ReferentialAction::cascade)};
     tables.push_back(table(140, "generated", {"id", "v", "twice"}));
     tables.back().columns[2].generated = true;
     tables.push_back(table(141, "fragile", {"id", "v", "composite"}));
