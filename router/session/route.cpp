@@ -220,14 +220,14 @@ Decision named_forward(const char* reason) {
 }
 
 // A cursor's query runs when it is fetched from: in this transaction, or, WITH HOLD, in its COMMIT,
-// behind every measurement.
+// behind every measurement. Not by deep capture: its records are taken right behind the DECLARE.
 Decision primary_only(const Statement& statement, const RouteContext& context) {
     if (statement.tag != "DeclareCursorStmt" || context.catalog == nullptr ||
         !may_write(statement, *context.catalog)) {
         return simple(Route::forward);
     }
     return statement.hold ? everything_suspect(Route::guarded, "cursor_with_hold")
-                          : measured(context.catalog, "cursor");
+                          : measured(nullptr, "cursor");
 }
 
 Decision routed(const ParsedQuery& query, const Statement& statement, const RouteContext& context) {
