@@ -201,11 +201,16 @@ std::optional<std::string> MirrorLink::finish_group(std::string& out) {
             }
             break;
         case Kind::copy:
-            if (group.error && copy_undecided_ && is_current(group)) {
-                copying_in_ = false;
-                copy_error_ = group.message;
-            } else if (group.error && !group.given_up) {
-                fail(group);
+            if (group.error && !group.given_up) {
+                const bool last =
+                    std::none_of(groups_.begin(), groups_.end(),
+                                 [](const Group& later) { return later.kind == Kind::copy; });
+                if (copy_undecided_ && last && is_current(group)) {
+                    copying_in_ = false;
+                    copy_error_ = group.message;
+                } else {
+                    fail(group);
+                }
             }
             break;
         case Kind::commit:

@@ -171,9 +171,8 @@ class Ledger {
     std::vector<SuspectTable> suspects() const;
     /// The table's own suspicion, or the one of table 0 while that stands for all.
     std::optional<SuspectTable> suspect(TableId table) const;
-    /// Clears the suspicion if its generation is unchanged, no transaction in flight carries a
-    /// mark for the table, no window is open since before it was made, and everything older than
-    /// mirroring has ended.
+    /// Clears the suspicion if its generation is unchanged, no transaction in flight carries a mark
+    /// for the table, no window has been open since it was made, and settling is over.
     bool clear_suspect(TableId table, std::uint64_t generation);
 
     /// Forgets keys, suspicions and journal of every table: when mirroring ends (back to INITIAL,

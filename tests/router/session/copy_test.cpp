@@ -164,6 +164,33 @@ TEST(Copy, WhereBothSidesRefuseItASavepointCanBeReturnedTo) {
     }
 }
 
+// The mirror's answers come late, when another copy is under way already.
+TEST(Copy, AnErrorIsTheOneCopysThatItAnswers) {
+    for (const bool first_fails : {false, true}) {
+        CopyScene scene;
+        scene.send(query("BEGIN") + query("SAVEPOINT a") + query(copy_item) + raw('d', "x"));
+        scene.target.hangs = true;
+        if (first_fails) {  // on both sides: no failure of the mirror's
+            scene.source.refuse_copy("22P02");
+            scene.settle();
+            scene.send(query("ROLLBACK TO a"));
+        } else {  // on the mirror only: its failure, whatever comes of the second
+            scene.send(raw('c') + query("SAVEPOINT b"));
+        }
+        scene.target.refuse_copy("22P02");
+        scene.send(query(copy_item) + raw('d', "y"));
+        if (!first_fails) {
+            scene.source.refuse_copy("22P02");
+        }
+        scene.settle();
+        scene.resume(Side::target);
+        scene.send((first_fails ? raw('c') : query("ROLLBACK TO b")) + query("COMMIT"));
+        ASSERT_EQ(scene.port.finished.size(), 1U);
+        EXPECT_EQ(scene.port.finished[0].second, first_fails ? CommitOutcome::mirrored
+                                                             : CommitOutcome::not_mirrored);
+    }
+}
+
 TEST(Copy, AnErrorOfTheMirrorsEndsTheTeeAlone) {
     CopyScene scene;
     scene.begin_copy();
