@@ -16,6 +16,7 @@ side. The operator's:
   {"o": "end"}                quiet, clean, and every captured table equal
   {"o": "kill9"}, {"o": "kill_mirror"}     Banyan dies and is started again; the mirror's backends of its sessions end
   {"o": "lock_mirror", "table", "ms"}      somebody else holds the mirror's rows for that long
+  {"o": "hold_commits"}, {"o": "release_commits"}     on the source, of transactions that set synchronous_commit
   {"o": "pace", "free"}, {"o": "sleep", "ms"}
 """
 import json
