@@ -199,9 +199,6 @@ void SessionMachine::mirror_lost_in_transaction(const std::string& why) {
 // --- statements that are not captured ---
 
 void SessionMachine::note_suspects(const Decision& decision) {
-    if (mutant("opaque_not_suspect")) {
-        return;
-    }
     txn_.suspects.insert(txn_.suspects.end(), decision.suspects.begin(), decision.suspects.end());
     for (const auto& write : decision.tables) {
         const auto same = [&](const TableWrite& noted) {
@@ -400,7 +397,9 @@ void SessionMachine::journal_then(std::function<void()> send) {
         }
         CommitIntent intent;
         intent.writes = std::move(txn_.writes);
-        intent.suspects = std::move(txn_.suspects);
+        if (!mutant("opaque_not_suspect")) {
+            intent.suspects = std::move(txn_.suspects);
+        }
         intent.tables = std::move(txn_.tables);
         txn_.wrote = !intent.writes.empty() || !intent.tables.empty();
         journal_waiting_ = true;

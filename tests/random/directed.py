@@ -1,7 +1,7 @@
 """Short scenarios that walk into one race each, for the mutants whose windows luck alone seldom hits.
 
-Windows are widened in SQL where that is possible: a deferred trigger that sleeps makes a COMMIT slow, on either side. Only rows
-with a certain n are slow, so that nothing else is.
+Windows are widened in SQL where that is possible: a deferred trigger that sleeps makes the mirror's COMMIT slow, for rows with a
+certain n; a standby that does not exist holds up the primary's, for transactions that ask for one.
 """
 import random
 
@@ -21,15 +21,19 @@ PLAIN = "create table t (id int primary key, n int default 0, code int unique)"
 FILLED = "insert into t select g, 0, g from generate_series(1, 40) g"
 
 
-def slow_commit(side, table, seconds, what="insert or update", which="new.n = 900"):
-    """A COMMIT of such rows takes that long on that side; on the target, when Banyan writes them."""
-    sql = (f"{SLOW}; create constraint trigger slow after {what} on {table} deferrable initially deferred for each row "
-           f"when ({which}) execute function slow({seconds})")
-    return {"side": side, "sql": sql + (f"; alter table {table} enable replica trigger slow" if side == "target" else "")}
+def slow_commit(table, seconds):
+    """Banyan's COMMIT of rows with n = 900 takes that long on the target."""
+    return {"side": "target", "sql": f"{SLOW}; create constraint trigger slow after insert or update on {table} deferrable initially deferred "
+            f"for each row when (new.n = 900) execute function slow({seconds}); alter table {table} enable replica trigger slow"}
 
 
 def say(client, *statements):
     return [{"c": client, "do": "simple", "sql": sql} for sql in statements]
+
+
+def held(client, sql):
+    """A transaction whose COMMIT waits while {"o": "hold_commits"} is on."""
+    return say(client, "begin", "set local synchronous_commit = on", sql, "commit")
 
 
 def to(phase):
@@ -47,19 +51,17 @@ def delete_before_the_insert_is_there(_):
     script = [*MIRRORING]
     for number in range(100, 104):
         script += say(0, f"insert into t (id, n) values ({number}, 900)") + say(1, f"delete from t where id = {number}")
-    return scenario([PLAIN, slow_commit("target", "t", 0.4)], [FILLED], script + SETTLE)
+    return scenario([PLAIN, slow_commit("t", 0.4)], [FILLED], script + SETTLE)
 
 
-def deletes_in_flight(seed):
-    """R2: rows inserted and deleted on both sides while chunks are read; the primary's COMMIT of the delete is slow."""
-    draw = random.Random(seed)
-    script = [FREE, *to("DUAL_WRITE")]
-    for _ in range(25):
-        for client in range(4):
-            number = 2 * draw.randint(1, 900) + 1
-            script += say(client, f"insert into t (id, n) values ({number}, 900) on conflict do nothing", f"delete from t where id = {number}")
-    return scenario([PLAIN, slow_commit("source", "t", 0.15, "delete", "old.n = 900")],
-                    ["insert into t select 2 * g from generate_series(1, 900) g"], [*script, {"o": "brake"}], max_chunk_rows=30)
+def deletes_in_flight(_):
+    """R2: rows inserted on both sides, and deleted by transactions whose COMMIT takes until the chunk that has read them waits."""
+    script = [FREE, {"o": "hold_commits"}, *to("DUAL_WRITE")]
+    for client in range(8):
+        number = 1501 + 2 * client
+        script += say(client, f"insert into t (id, n) values ({number}, 1) on conflict do nothing") + held(client, f"delete from t where id = {number}")
+    return scenario([PLAIN], ["insert into t select 2 * g from generate_series(1, 900) g"],
+                    [*script, {"o": "sleep", "ms": 6000}, {"o": "release_commits"}, {"o": "brake"}], max_chunk_rows=60)
 
 
 def deletes_beside_the_copy(seed):
@@ -75,11 +77,11 @@ def deletes_beside_the_copy(seed):
 
 def killed_in_a_commit(_):
     """Banyan dies while the primary commits: the journal alone knows."""
-    script = [*MIRRORING]
+    script = [*MIRRORING, {"o": "hold_commits"}]
     for client in range(4):
-        script += say(client, f"insert into t (id, n) values ({100 + client}, 900)")
-    return scenario([PLAIN, slow_commit("source", "t", 2)], [FILLED],
-                    [*script, {"o": "sleep", "ms": 100}, {"o": "kill9"}, {"o": "sleep", "ms": 3000}, {"o": "settle"}])
+        script += held(client, f"insert into t (id, n) values ({100 + client}, 1)")
+    return scenario([PLAIN], [FILLED], [*script, {"o": "sleep", "ms": 100}, {"o": "kill9"}, {"o": "sleep", "ms": 1500}, {"o": "release_commits"},
+                                        {"o": "sleep", "ms": 1000}, {"o": "settle"}])
 
 
 def unmirrored_beside_mirrored(_):
@@ -165,6 +167,7 @@ def stray_row(_):
 
 def verified_while_it_commits(seed):
     """A verification ends between an opaque write's journal entry and its commit; the seed shifts one against the other."""
-    writer = "create function put(which int) returns void language sql as $$ insert into t (id, n) values (which, 900) $$"
-    script = [*MIRRORING, {"o": "end"}, *say(0, "select put(100)"), {"o": "sleep", "ms": 3500}, {"o": "settle"}]
-    return scenario([PLAIN, writer, slow_commit("source", "t", 1.2 + seed % 5 * 0.15)], [FILLED], script)
+    writer = "create function put(which int) returns void language sql as $$ insert into t (id, n) values (which, 1) $$"
+    script = [*MIRRORING, {"o": "end"}, {"o": "hold_commits"}, *held(0, "select put(100)"), {"o": "sleep", "ms": 1000 + seed % 5 * 150},
+              {"o": "release_commits"}, {"o": "sleep", "ms": 2500}, {"o": "settle"}]
+    return scenario([PLAIN, writer], [FILLED], script)

@@ -436,6 +436,16 @@ class Run:
         timer.daemon = True
         timer.start()
 
+    def do_hold_commits(self, _):
+        """COMMITs on the source wait, for a standby that does not exist, if their transaction has set synchronous_commit."""
+        self.source.sql("alter system set synchronous_standby_names = 'nobody'")
+        self.source.sql("select pg_reload_conf()")
+        time.sleep(0.3)
+
+    def do_release_commits(self, _):
+        self.source.sql("alter system reset synchronous_standby_names")
+        self.source.sql("select pg_reload_conf()")
+
     # --- comparing ---
 
     def settled(self, dirty=True, suspects=False):

@@ -14,7 +14,8 @@ class Lab:
     def __init__(self):
         self.room = pathlib.Path(tempfile.mkdtemp(prefix="banyan-random."))
         self.room.chmod(0o755)
-        self.source = kit.Cluster(self.room / "source", max_connections=300, autovacuum="off")
+        # Local: {"o": "hold_commits"} holds up those transactions alone that ask for more.
+        self.source = kit.Cluster(self.room / "source", max_connections=300, autovacuum="off", synchronous_commit="local")
         self.target = kit.Cluster(self.room / "target", max_connections=300, autovacuum="off")
         self.number = 0
         self.lock = threading.Lock()

@@ -16,6 +16,7 @@ side. The operator's:
   {"o": "end"}                quiet, clean, and every captured table equal
   {"o": "kill9"}, {"o": "kill_mirror"}     Banyan dies and is started again; the mirror's backends of its sessions end
   {"o": "lock_mirror", "table", "ms"}      somebody else holds the mirror's rows for that long
+  {"o": "hold_commits"}, {"o": "release_commits"}     on the source, of transactions that set synchronous_commit
   {"o": "pace", "free"}, {"o": "sleep", "ms"}
 """
 import json
@@ -32,9 +33,9 @@ OPAQUE = ["copy", "merge", "with", "do", "functions", "call", "views", "rules", 
           "row_security", "truncate", "large_objects", "temporary", "keyless"]
 FAULTS = ["kill9", "kill_mirror"]
 # Drawn last, so that adding one changes no earlier draw.
-FURTHER = ["unlogged", "lock_mirror", "deep_capture", "deferred_writers"]
-# Only when asked for by name: what is being built, or is known to be missing.
-LATER = ["ddl", "update_rules"]
+FURTHER = ["unlogged", "lock_mirror", "deep_capture", "deferred_writers", "ddl"]
+# Only when asked for by name: what is known to be missing.
+LATER = ["update_rules"]
 FEATURES = EXACT + OPAQUE + FAULTS + FURTHER + LATER
 
 
@@ -46,8 +47,8 @@ def features_of(seed, wanted=None):
         chosen += [name for name in OPAQUE if draw.random() < 0.4]
     chosen += [name for name in FAULTS if draw.random() < 0.15]
     chosen += [name for name, share in (("unlogged", 0.3), ("lock_mirror", 0.15)) if draw.random() < share]
-    if draw.random() < 0.5 and set(chosen) & set(OPAQUE):
-        chosen += ["deep_capture", "deferred_writers"]  # without it nobody sees what a deferred trigger writes
+    opaque = bool(set(chosen) & set(OPAQUE))
+    chosen += [name for name, share in (("deep_capture", 0.5), ("deferred_writers", 0.5), ("ddl", 0.25)) if draw.random() < share and opaque]
     if wanted is not None:
         chosen = [name for name in FEATURES if name in wanted]
     return chosen

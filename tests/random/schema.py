@@ -280,7 +280,7 @@ class SchemaMaker:
             add(f"create trigger note after insert or update or delete on {table.name} for each row execute function note()")
         if self.chance(0.3, "deferred"):
             table = pick(tables)
-            # What a deferred trigger writes, it writes inside COMMIT, after all measuring: nobody sees it yet.
+            # What it writes, it writes inside COMMIT.
             writes = ""
             if "deferred_writers" in self.features:
                 add("create table late (id uuid primary key default gen_random_uuid(), n int)")
