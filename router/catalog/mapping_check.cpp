@@ -27,8 +27,10 @@ constexpr const char* own_settings =
 
 /// Adds the expression to the table of rows and takes it away again; gives it as PostgreSQL has read it.
 Result<Rows> as_read(Connection& connection, const ExpressionCheck& check,
-                            const std::string& settings) {
-    BANYAN_TRY(connection.exec(settings + "ALTER TABLE " + rows_table + " ADD COLUMN banyan_value " +
+                     const std::string& settings) {
+    // By itself: a query string is taken apart into its literals before any of it runs.
+    BANYAN_TRY(connection.exec(settings));
+    BANYAN_TRY(connection.exec(std::string("ALTER TABLE ") + rows_table + " ADD COLUMN banyan_value " +
                                check.type_name + " GENERATED ALWAYS AS (" + check.expression.sql +
                                ") STORED"));
     auto read = connection.exec(

@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "router/catalog/catalog_loader.hpp"
+#include "router/catalog/mapping.hpp"
 #include "router/migration/clock.hpp"
 
 namespace banyan::router {
@@ -124,6 +125,7 @@ namespace {
 
 bool same_shape(const Table& a, const Table& b) {
     return a.oid == b.oid && a.not_captured_because == b.not_captured_because && a.key == b.key &&
+           primary_rows(a) == primary_rows(b) && mirror_rows(a) == mirror_rows(b) &&
            std::equal(a.columns.begin(), a.columns.end(), b.columns.begin(), b.columns.end(),
                       [](const Column& x, const Column& y) {
                           return x.name == y.name && x.type_name == y.type_name &&

@@ -53,6 +53,8 @@ void Workers::start() {
     taken_up_ = !mirrors(core_.phase());
     if (taken_up_) {
         core_.db.machine_crash_handled();
+    } else {
+        note_changed_mappings();
     }
     keeper_ = std::thread([this] { keep(); });
 }
@@ -240,7 +242,6 @@ void Workers::take_up_mirroring() {
     if (core_.deep_capture()) {
         forget_captured_rows();
     }
-    note_changed_mappings();
     if (core_.db.machine_crashed()) {
         std::vector<SuspectMark> marks;
         for (const auto& table : core_.catalog()->tables()) {
@@ -280,20 +281,14 @@ Result<void> Workers::forget_backfill() {
     return make_backfill()->reset();
 }
 
-// The configuration may have been changed while Banyan was down.
+// The configuration may have been changed while Banyan was down. For every table: the catalogue is
+// not there yet, and no gate may open before the marks are.
 void Workers::note_changed_mappings() {
     const std::string rules = text_of(core_.config.mappings);
-    if (core_.store.setting(mappings_setting) == rules) {
-        return;
+    if (core_.store.setting(mappings_setting) != rules) {
+        core_.ledger.mark_suspect({{0, "mapping changed"}});
+        core_.store.set_setting(mappings_setting, rules);
     }
-    std::vector<SuspectMark> marks;
-    for (const auto& table : core_.catalog()->tables()) {
-        if (table->mapped()) {
-            marks.push_back({table->id, "mapping changed"});
-        }
-    }
-    core_.ledger.mark_suspect(marks);
-    core_.store.set_setting(mappings_setting, rules);
 }
 
 void Workers::begin_mirroring() {

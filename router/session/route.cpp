@@ -178,8 +178,15 @@ Decision copy_from(const ParsedQuery& query, const Statement& statement,
 Decision truncate(const ParsedQuery& query, const Statement& statement,
                   const RouteContext& context) {
     Decision decision = by_text(query, statement, context, "truncate");
-    if (decision.route != Route::mirrored_text || context.catalog == nullptr ||
-        context.schema_changed) {
+    if (decision.route != Route::mirrored_text || context.catalog == nullptr) {
+        return decision;
+    }
+    const bool mapped = names_mapped_table(statement, context);
+    if (context.schema_changed) {
+        if (mapped) {  // the text would name other tables there
+            decision.route = Route::guarded;
+            decision.reason = "after_ddl";
+        }
         return decision;
     }
     auto planned = plan_truncate(query, statement, *context.catalog, *context.search_path);
@@ -194,8 +201,8 @@ Decision truncate(const ParsedQuery& query, const Statement& statement,
         return decision;
     }
     decision.reason = std::get<NotCaptured>(planned).reason;
-    if (names_mapped_table(statement, context)) {
-        decision.route = Route::guarded;  // the text would name other tables there
+    if (mapped) {
+        decision.route = Route::guarded;
     }
     // Its triggers may write anywhere.
     decision.measure = decision.reason == "truncate_with_triggers";

@@ -7,15 +7,16 @@
 namespace banyan::router {
 namespace {
 
-Decision decided(const std::string& sql) {
+Decision decided(const std::string& sql, bool schema_changed = false) {
     static const Catalog catalog = mapped_catalog();
     static const std::vector<std::string> search_path = {"public"};
     static const std::vector<std::string> temporary_tables;
     static const std::string role = "app";
     const auto query = parse_query(sql);
     EXPECT_TRUE(query->parsed) << sql;
-    return decide(*query, query->statements.front(),
-                  {&catalog, &search_path, &temporary_tables, &role});
+    RouteContext context{&catalog, &search_path, &temporary_tables, &role};
+    context.schema_changed = schema_changed;
+    return decide(*query, query->statements.front(), context);
 }
 
 std::vector<TableId> suspects(const Decision& decision) {
@@ -50,13 +51,18 @@ TEST(MappedRoute, TruncateGoesToTheMirrorUnderItsNamesOrNotAtAll) {
     EXPECT_EQ(joined.route, Route::guarded);
     EXPECT_EQ(joined.reason, "truncate_mapped");
     EXPECT_THAT(suspects(joined), testing::ElementsAre(320U));
+    const auto later = decided("TRUNCATE shown", true);  // behind DDL in the same transaction
+    EXPECT_EQ(later.route, Route::guarded);
+    EXPECT_THAT(suspects(later), testing::ElementsAre(300U));
     const auto cascading = decided("TRUNCATE shown CASCADE");
     EXPECT_EQ(cascading.route, Route::guarded);
     EXPECT_THAT(suspects(cascading), testing::ElementsAre(0U));
 }
 
 TEST(MappedRoute, CopyMakesEveryTableOfASplitSuspect) {
-    EXPECT_THAT(suspects(decided("COPY split FROM STDIN")), testing::ElementsAre(310U, 311U));
+    const auto copy = decided("COPY split FROM STDIN");
+    EXPECT_EQ(copy.copy, nullptr);
+    EXPECT_THAT(suspects(copy), testing::ElementsAre(310U, 311U));
 }
 
 }  // namespace

@@ -85,12 +85,12 @@ TEST(MappedCapture, TheMirrorsSqlUsesItsNamesAndKeepsItsOtherRows) {
     EXPECT_EQ(upsert_sql(*catalog().table_by_id(300)),
               "INSERT INTO \"public\".\"seen\" (\"key\", \"double\") OVERRIDING SYSTEM VALUE VALUES ($1, $2) "
               "ON CONFLICT (\"key\") DO UPDATE SET \"double\" = EXCLUDED.\"double\"");
-    EXPECT_EQ(delete_sql(*catalog().table_by_id(300)), "DELETE FROM \"public\".\"seen\" WHERE \"key\" = $1");
+    EXPECT_EQ(delete_sql(*catalog().table_by_id(300)), "DELETE FROM ONLY \"public\".\"seen\" WHERE \"key\" = $1");
     EXPECT_EQ(upsert_sql(*catalog().table_by_id(330)),
               "INSERT INTO \"public\".\"store\" AS banyan_mirror (\"id\", \"v\") OVERRIDING SYSTEM VALUE VALUES ($1, $2) "
               "ON CONFLICT (\"id\") DO UPDATE SET \"v\" = EXCLUDED.\"v\" "
               "WHERE (SELECT (v > 0) FROM (SELECT banyan_mirror.\"v\") AS banyan_row(\"v\"))");
-    EXPECT_EQ(delete_sql(*catalog().table_by_id(330)), "DELETE FROM \"public\".\"store\" WHERE \"id\" = $1 AND (v > 0)");
+    EXPECT_EQ(delete_sql(*catalog().table_by_id(330)), "DELETE FROM ONLY \"public\".\"store\" WHERE \"id\" = $1 AND (v > 0)");
 }
 
 TEST(MappedCapture, SuspicionReachesEveryTableOfASplit) {
