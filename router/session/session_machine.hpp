@@ -322,14 +322,16 @@ class SessionMachine {
     void send_bind(const protocol::Bind& bind, const PreparedPtr& prepared, std::string_view whole);
     void execute_captured(Portal& portal, std::string_view name, std::uint32_t max_rows);
     void emit_held(HeldRows& held, std::uint32_t max_rows);
-    void run_before_queries(const std::shared_ptr<Capture>& capture, const PreparedPtr& prepared,
-                            const std::string& bind_body);
-    ReplyHandler before_rows(const std::shared_ptr<Capture>& capture, std::size_t i);
     ReplyHandler absorb();
     ReplyHandler unseen();
     ReplyHandler column_stripper(const PreparedPtr& prepared, bool to_client);
     ReplyHandler row_stripper(std::shared_ptr<Capture> capture);
     bool client_returning(const Prepared& prepared) const;
+
+    // --- before_queries.cpp ---
+    void run_before_queries(const std::shared_ptr<Capture>& capture, const PreparedPtr& prepared,
+                            const std::string& bind_body);
+    ReplyHandler before_rows(const std::shared_ptr<Capture>& capture, std::size_t i);
 
     // --- changed_result.cpp ---
     static std::string result_shape(std::string_view row_description);

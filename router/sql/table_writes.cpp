@@ -165,6 +165,9 @@ std::variant<CopyPlan, NotCaptured> plan_copy(const ParsedQuery& query, const St
     if (reason.empty() && table->row_security) {
         reason = "row_security";
     }
+    if (reason.empty() && table->mapped()) {
+        reason = "copy_mapped";
+    }
     if (reason.empty() && !table->same_columns) {
         reason = "copy_columns";
     }
