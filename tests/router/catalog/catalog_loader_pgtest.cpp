@@ -117,7 +117,7 @@ TEST_F(CatalogLoaderTest, DecidesHowEachTypeTravels) {
         {"c", true, false},   {"r", true, false},   {"rm", true, false}, {"m", false, false},
         {"ma", false, false, false}, {"md", false, false}, {"p", false, true, false},
         {"pa", false, true, false}, {"d", true, false}, {"da", false, true, false},
-        {"na", false, false, false}, {"f", true, false, false}, {"rc", false, true, false},
+        {"na", false, false, false}, {"f", true, false}, {"rc", false, true, false},
         {"rca", false, true, false}, {"pc", false, true, false}};
     const auto catalog = load();
     const auto table = find(*catalog, "t").table;
