@@ -122,8 +122,8 @@ Result<const RowRepair::Statements*> RowRepair::statements(const Table& table) {
     const bool locks = !mutant("repair_without_row_locks");
     const std::string by_key = " FROM " + mirror.only_name() + " WHERE " + key_condition(mirror, 1);
     std::string read = read_sql(table, made);
-    if (!locks) {
-        read.erase(read.rfind(" FOR KEY SHARE"));
+    if (const auto lock = read.rfind(" FOR KEY SHARE"); !locks && lock != std::string::npos) {
+        read.erase(lock);
     }
     BANYAN_TRY(primary_.prepare(made.prefix + "read", read));
     BANYAN_TRY(mirror_.prepare(made.prefix + "lock",
