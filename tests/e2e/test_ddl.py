@@ -85,8 +85,7 @@ COLUMNS = """select n.nspname, c.relname, a.attname, format_type(atttypid, attty
     and nspname !~ '^pg_|banyan|information_schema' order by 1, 2, a.attname"""
 
 
-@pytest.mark.short
-@pytest.mark.parametrize("way", ["block", "extended", "one query"])
+@pytest.mark.parametrize("way", ["block", pytest.param("extended", marks=pytest.mark.short), "one query"])
 @pytest.mark.parametrize("name", list(IN_A_TRANSACTION))
 def test_ddl_and_writes_in_one_transaction(ready, name, way):
     banyan = ready()
