@@ -201,17 +201,7 @@ std::optional<std::string> MirrorLink::finish_group(std::string& out) {
             }
             break;
         case Kind::copy:
-            if (group.error && !group.given_up) {
-                const bool last =
-                    std::none_of(groups_.begin(), groups_.end(),
-                                 [](const Group& later) { return later.kind == Kind::copy; });
-                if (copy_undecided_ && last && is_current(group)) {
-                    copying_in_ = false;
-                    copy_error_ = group.message;
-                } else {
-                    fail(group);
-                }
-            }
+            finish_copy(group);
             break;
         case Kind::commit:
             // COMMIT of a failed transaction answers ROLLBACK.
@@ -228,6 +218,23 @@ std::optional<std::string> MirrorLink::finish_group(std::string& out) {
             break;
     }
     return std::nullopt;
+}
+
+void MirrorLink::finish_copy(const Group& group) {
+    const bool last = is_current(group) &&
+                      std::none_of(groups_.begin(), groups_.end(), [](const Group& later) {
+                          return later.kind == Kind::copy;
+                      });
+    const bool early = last && copying_in_;  // it did not wait for the end of the data
+    if (group.given_up || !(group.error || early)) {
+        return;
+    }
+    if (copy_undecided_ && last) {
+        copying_in_ = false;
+        copy_error_ = group.error ? group.message : "it ended a COPY before its data";
+    } else {
+        fail(group);
+    }
 }
 
 void MirrorLink::fail(const Group& group) {

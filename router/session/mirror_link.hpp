@@ -157,6 +157,7 @@ class MirrorLink {
     bool is_current(const Group& group) const {
         return in_transaction_ && group.transaction == transaction_;
     }
+    void finish_copy(const Group& group);
     void fail(const Group& group);
     void fail_copy(std::string& out);
     void forget_copy();
