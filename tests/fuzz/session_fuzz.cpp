@@ -38,6 +38,7 @@ void prepare(FakeServer& server) {
     server.on("DELETE FROM item", Reply({"id"}, {{"7"}}));
     server.on("UPDATE pair", Reply({"a", "b", "v"}, {{"1", "2", "3"}}));
     server.on("COPY item", copy_in());
+    server.on("COPY \"public\".\"item\"", copy_in());
     server.on("bad", refusal("42601", 8));
 }
 

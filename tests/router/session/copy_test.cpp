@@ -401,5 +401,22 @@ TEST(Truncate, StartsAMeasurementOfItsTableAnew) {
     EXPECT_EQ(scene.port.intents[0].suspects[0].table, 100U);
 }
 
+TEST(Copy, AMirrorThatEndsItBeforeItsDataIsGivenUp) {
+    CopyScene scene;
+    scene.target.on("COPY \"public\".\"item\"", Reply({}, {}, "COPY 0"));
+    scene.begin_copy();
+    scene.send(raw('d', "7\n") + raw('c'));
+    EXPECT_THAT(scene.client(), Contains("Z I"));
+    EXPECT_THAT(scene.target.log(), Not(Contains("CopyDone")));
+    ASSERT_EQ(scene.port.finished.size(), 1U);
+    EXPECT_EQ(scene.port.finished[0].second, CommitOutcome::not_mirrored);
+    // And one that ends it as the session is closed.
+    CopyScene closed;
+    closed.target.on("COPY \"public\".\"item\"", Reply({}, {}, "COPY 0"));
+    closed.begin_copy();
+    closed.close_client();
+    EXPECT_TRUE(closed.machine.closed());
+}
+
 }  // namespace
 }  // namespace banyan::test

@@ -62,6 +62,7 @@ Outcome outcome(const Case& each, Feed feed) {
         server.on("RETURNING id", Reply({"id", "id", "name", "odd"}, {{"7", "7", "a", "b"}}));
         server.on("DELETE FROM item", Reply({"id"}, {{"7"}}));
         server.on("COPY item", copy_in());
+        server.on("COPY \"public\".\"item\"", copy_in());
         server.on("bad", refusal("42601", 8));
     }
     scene.log_in();
