@@ -131,6 +131,15 @@ Decision read(const ParsedQuery& query, const Statement& statement, const RouteC
     if (may_write(statement, *context.catalog)) {
         return measured(context.catalog, "volatile_function");
     }
+    // A view's query may call anything: what it did is looked at.
+    const bool view = std::any_of(
+        statement.tables.begin(), statement.tables.end(), [&](const RangeName& name) {
+            return !is_temporary(name, context) &&
+                   context.catalog->find(name, *context.search_path).relkind == 'v';
+        });
+    if (view && statement.tag == "SelectStmt") {
+        return measured(context.catalog, "view");
+    }
     decision.shadow_skip = shadow_skip_reason(query, statement, *context.catalog,
                                               *context.search_path, *context.temporary_tables);
     return decision;

@@ -48,6 +48,7 @@ create function busy(k int) returns int language plpgsql as $$ begin
   update parent set v = md5(random()::text) where id = 1;
   insert into log (what) values ('busy ' || k);
   return k; end $$;
+create view busy_view as select busy(2100 + 2 * g) from generate_series(1, 2) g;
 create function upsert(k int) returns void language plpgsql as $$ begin
   begin insert into acc values (k, 'new'); exception when unique_violation then update acc set v = 'old', n = n + 1 where id = k; end; end $$;
 create procedure steps(k int) language plpgsql as $$ begin
@@ -73,6 +74,7 @@ insert into typed select g, array['a', null], '{"a": 1.0}', '\\x00ff', g / 7.0, 
 STATEMENTS = {
     "function in SELECT": ["select busy(1000)", "select busy(1010 + 2 * g) from generate_series(1, 5) g"],
     "function in WHERE": ["select count(*) from generate_series(1, 3) g where busy(1100 + 2 * g) > 0"],
+    "function in a view": ["select * from busy_view"],
     "EXCEPTION block": ["select upsert(1200)", "select upsert(1200)", "select upsert(g) from generate_series(1, 20) g"],
     "DO": ["do $$ begin perform busy(1300); delete from acc where id between 11 and 15; end $$"],
     "CALL of what does not commit": ["call quiet()"],
@@ -97,7 +99,7 @@ STATEMENTS = {
     "EXPLAIN ANALYZE": ["explain analyze insert into acc values (2000, 'explained')"],
 }
 # Kinds in which one statement writes the same row more than once.
-WRITTEN_TWICE = ("EXCEPTION block", "a tree that moves", "function in SELECT", "function in WHERE", "rows that move between partitions")
+WRITTEN_TWICE = ("EXCEPTION block", "function in a view", "a tree that moves", "function in SELECT", "function in WHERE", "rows that move between partitions")
 
 
 def reinstall(banyan):

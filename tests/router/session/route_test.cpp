@@ -40,6 +40,7 @@ TEST(Route, EveryKindOfStatementHasItsRoute) {
         {"SELECT * FROM item", Route::forward},
         {"SELECT * FROM item FOR UPDATE", Route::forward},
         {"SELECT user_volatile()", Route::guarded, true},
+        {"SELECT * FROM item_view", Route::guarded, true},
         {"SELECT set_config('a.b', 'c', false)", Route::settings},
         {"INSERT INTO item VALUES (1)", Route::capture},
         {"UPDATE item SET name = 2", Route::capture},
