@@ -48,7 +48,9 @@ BEGIN
     RETURN QUERY SELECT c.relation, c.xact <> pg_current_xact_id(), c.old, c.new
                    FROM banyan.captured_rows c WHERE c.session = asking
                   ORDER BY c.xact, c.cmin::text::int8;
-    DELETE FROM banyan.captured_rows c WHERE c.session = asking;
+    IF FOUND THEN
+        DELETE FROM banyan.captured_rows c WHERE c.session = asking;
+    END IF;
 END $body$;
 )";
 
@@ -152,11 +154,8 @@ Result<CaptureState> read_capture(Connection& connection, const CaptureOptions& 
 }
 
 Result<CaptureState> install_capture(Connection& connection, const CaptureOptions& options) {
-    auto present = is_present(connection);
-    BANYAN_TRY(present);
-    if (!*present) {
-        BANYAN_TRY(with_short_locks(connection, options, create_sql));
-    }
+    // Also where it is present: the functions are this version's then.
+    BANYAN_TRY(with_short_locks(connection, options, create_sql));
     return list_tables(connection, options, true);
 }
 

@@ -48,15 +48,21 @@ std::string SessionMachine::ask_capture_sql() {
     if (capture_token_.empty()) {
         capture_token_ = port_.nonce();
     }
-    // Not SET LOCAL: a procedure may commit, and what it writes then is recorded as well.
-    return "pg_catalog.set_config('banyan.capture', " + quote_literal(capture_token_) +
-           ", false)";
+    // Not SET LOCAL: a procedure may commit, and what it writes then is recorded as well. Not where
+    // nothing can be written, and not under SERIALIZABLE: reading the records would conflict with
+    // what other sessions record, and fail the client's transaction.
+    return "pg_catalog.set_config('banyan.capture', CASE WHEN "
+           "pg_catalog.current_setting('transaction_isolation') OPERATOR(pg_catalog.=) 'serializable' "
+           "OR pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=) 'on' "
+           "THEN '' ELSE " + quote_literal(capture_token_) + " END, false)";
 }
 
 void SessionMachine::start_capture() {
     wait_mirror_login();
     internal_query("SELECT " + ask_capture_sql(), true,
-                   [this](bool ok, const std::vector<Row>&) { txn_.capturing = ok; });
+                   [this](bool ok, const std::vector<Row>& rows) {
+                       txn_.capturing = ok && !rows.empty() && rows[0][0] == capture_token_;
+                   });
 }
 
 void SessionMachine::take_captured() {
@@ -164,15 +170,25 @@ void SessionMachine::fire_deferred() {
         return true;
     });
     own_query({"SET CONSTRAINTS ALL IMMEDIATE", true, false, nullptr,
-               [this](bool ok) {
-                   firing_deferred_ = false;
-                   // An implicit transaction ends with the Sync, whatever became of it.
-                   commit_refused_ = !ok && in_block_;
-               },
-               true});
+               [this](bool) { firing_deferred_ = false; }});
     if (deep) {
         take_captured();
     }
+}
+
+// Steps: what can be known only at the end of the transaction. In a block, what fails here is the
+// answer to the client's COMMIT or PREPARE TRANSACTION.
+void SessionMachine::measure_before_the_end() {
+    if (!txn_.measured) {
+        return;
+    }
+    ending_block_ = in_block_;
+    fire_deferred();
+    measure_changes();
+    then([this] {
+        ending_block_ = false;
+        return true;
+    });
 }
 
 // PostgreSQL's COMMIT would have ended the block by its error; so does Banyan, behind the Sync.

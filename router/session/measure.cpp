@@ -57,10 +57,11 @@ void SessionMachine::take_baseline(const std::string& reason, bool deep) {
     }
     internal_query(std::move(sql), true, [this, deep](bool ok, const std::vector<Row>& rows) {
         txn_.measured = ok;  // if it failed, so does the statement it was for
-        txn_.capturing = ok && deep;
         txn_.captured_rows.clear();  // they are in the baseline
         for (const auto& row : rows) {
-            if (row.size() == 2 && row[0] == "clock") {
+            if (deep && row.size() == 2 && row[0] == "capture") {
+                txn_.capturing = row[1] == capture_token_;
+            } else if (row.size() == 2 && row[0] == "clock") {
                 txn_.baseline_clock = row[1].value_or("");
             } else if (row.size() == 2 && row[0] == "schema") {
                 txn_.baseline_schema = to_number(row[1]);

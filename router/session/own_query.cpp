@@ -20,14 +20,20 @@ void SessionMachine::own_query(OwnQuery query) {
             query->done(false);
             return true;
         }
-        // Sync would end the client's implicit transaction.
-        const bool sync = in_block_ ? !unsynced_ : !unsynced_ && !query->keep_open;
-        const bool tell = !sync || query->tell_errors;  // what fails the client's transaction
+        // Sync would end the client's implicit transaction, and the client's Query if it is a script.
+        const bool sync = !in_script_ && !unsynced_ && (in_block_ || !query->keep_open);
+        const bool tell = !sync || ending_block_;  // what fails the client's transaction
         auto ok = std::make_shared<bool>(false);
-        const auto unseen = [this, tell] {
-            return on_reply([this, tell](char type, std::string_view, std::string_view reply) {
-                if (type == 'E' && tell) {
-                    to_client_.append(reply);
+        const auto failed = [this, tell](std::string_view error) {
+            if (tell) {
+                to_client_.append(error);
+            }
+            commit_refused_ = commit_refused_ || ending_block_;
+        };
+        const auto unseen = [this, failed] {
+            return on_reply([failed](char type, std::string_view, std::string_view reply) {
+                if (type == 'E') {
+                    failed(reply);
                 }
             });
         };
@@ -51,7 +57,7 @@ void SessionMachine::own_query(OwnQuery query) {
         message.clear();
         protocol::encode_execute(message, "banyan_query");
         send_primary(message, Expect::execute,
-                     on_reply([this, tell, ok, query](char type, std::string_view body,
+                     on_reply([this, failed, ok, query](char type, std::string_view body,
                                                       std::string_view reply) {
                          if (type == 'D') {
                              RowView columns;
@@ -63,9 +69,7 @@ void SessionMachine::own_query(OwnQuery query) {
                              *ok = true;
                          } else if (type == 'E') {
                              query_left_ = true;  // the Close behind it is skipped
-                             if (tell) {
-                                 to_client_.append(reply);
-                             }
+                             failed(reply);
                          }
                      }));
         for (const char kind : {'P', 'S'}) {

@@ -418,6 +418,7 @@ class SessionMachine {
     void captured_key(TakenRows& taken, const Table& table, const std::string& key,
                       const CapturedRecord* image, bool ended);
     void fire_deferred();
+    void measure_before_the_end();
     void roll_back_refused();
     void guard_own_commits(const std::string& reason);
     void release_guard(bool failed);
@@ -430,7 +431,6 @@ class SessionMachine {
         bool binary = false;    ///< the format of its rows
         std::function<void(const RowView&)> row;  ///< may be null
         std::function<void(bool ok)> done;
-        bool tell_errors = false;  ///< the client is told of an error in any case
     };
     void own_query(OwnQuery query);
     using Row = std::vector<std::optional<std::string>>;
@@ -582,7 +582,10 @@ class SessionMachine {
     std::optional<TxnId> commit_txn_;      ///< journaled, COMMIT not answered by the primary yet
     bool journal_waiting_ = false;
     bool commit_sent_ = false;
-    bool commit_refused_ = false;  ///< SET CONSTRAINTS failed before a COMMIT: the block must end
+    bool ending_block_ = false;    ///< asking what must be known before COMMIT or PREPARE TRANSACTION
+    bool commit_refused_ = false;  ///< one of those queries failed, which the client was told: the
+                                   ///< block must end without another word
+    bool in_script_ = false;       ///< a Query runs as extended messages, up to a Sync of our own
     bool firing_deferred_ = false;
     std::optional<TxnId> guard_txn_;  ///< see guard_own_commits()
     bool guard_waiting_ = false;

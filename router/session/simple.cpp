@@ -186,6 +186,7 @@ void SessionMachine::start_script(std::shared_ptr<const ParsedQuery> parsed) {
     auto script = std::make_shared<Script>();
     script->parsed = std::move(parsed);
     statement_failed_ = false;
+    in_script_ = true;
     then([this, script] { return script_next(script); });
 }
 
@@ -385,6 +386,7 @@ ReplyHandler SessionMachine::script_reply(const std::shared_ptr<Script>& script,
 }
 
 void SessionMachine::script_end(const std::shared_ptr<Script>& script) {
+    in_script_ = false;
     // With the Sync, not before it: it needs no round trip of its own.
     const auto close_unnamed = [this, script] {
         if (script->unnamed_left && !replies_.skipping()) {

@@ -249,7 +249,11 @@ ReplyHandler SessionMachine::statement_watch(const Decision& decision,
                 const auto& statement = parsed->statements[index];
                 sql = sql.substr(statement.begin, statement.end - statement.begin);
             }
+            const bool refused = std::exchange(commit_refused_, false);
             after_statement(decision, sql, *parsed, index, body.substr(0, body.find('\0')));
+            if (refused) {
+                return;  // the client has the error that ended its block
+            }
         }
         if (type != 0) {
             to_client_.append(reply);
@@ -355,10 +359,7 @@ void SessionMachine::commit_barrier(std::function<void()> send) {
             send();
             return true;
         }
-        if (txn_.measured) {
-            fire_deferred();
-            measure_changes();
-        }
+        measure_before_the_end();
         wait_mirror_applied();
         journal_then(send);
         return true;

@@ -13,8 +13,8 @@ namespace banyan::router {
 void SessionMachine::prepare_barrier(std::function<void()> send) {
     wait_primary();
     then([this] {
-        if (txn_.measured && !replies_.skipping() && status_ != 'E') {
-            measure_changes();
+        if (!replies_.skipping() && status_ != 'E') {
+            measure_before_the_end();
         }
         return true;
     });

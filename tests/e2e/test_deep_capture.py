@@ -385,3 +385,50 @@ def test_copies_whose_rows_do_not_follow_from_their_data(deep, way):
 
 
 WAY = {"simple": 1, "extended": 2, "block": 3, "extended block": 4}
+
+
+@pytest.mark.short
+def test_a_read_only_transaction_stays_one(deep):
+    deep.source.sql("create function peek() returns bigint language sql volatile as $$ select count(*) from acc $$; "
+                    "create view peeked as select peek() as n", deep.database, "app")
+    deep.sql("create table told (id int primary key)")  # has the catalogue read again
+    wait_until(lambda: deep.admin.tables().get("public.told", {}).get("mirroring") == "deep_capture", lambda: deep.admin.tables().get("public.told"), 20 * SLOW)
+    with deep.wire() as client:
+        for begin in ("begin read only", "begin isolation level serializable read only deferrable", "begin isolation level repeatable read read only"):
+            client.query(begin).ok()
+            assert client.query("select peek()").ok().texts() == [("200",)], begin
+            assert client.extended("select * from peeked").ok().texts() == [("200",)], begin
+            assert client.query("select 1").ok().tags == ["SELECT 1"], begin
+            assert client.query("commit").ok().tags == ["COMMIT"], begin
+        client.query("set default_transaction_read_only = on").ok()
+        assert client.query("select n from peeked").ok().texts() == [("200",)]
+    assert suspects(deep) == {}
+
+
+@pytest.mark.short
+def test_serializable_clients_get_no_failure_that_is_not_their_own(deep):
+    """Transactions that touch nothing in common: with the source alone all of them commit."""
+    failures, rounds = [], 15
+    together = threading.Barrier(3)
+
+    def work(number):
+        with deep.wire() as client:
+            client.query("set default_transaction_isolation = serializable").ok()
+            for turn in range(rounds):
+                k = 10000 + 1000 * number + turn
+                together.wait(30 * SLOW)
+                for sql in ("begin", f"do $$ begin insert into acc values ({k}, 's') ; end $$", "commit"):
+                    reply = client.query(sql)
+                    if sql.startswith("do"):
+                        together.wait(30 * SLOW)
+                    failures.extend(error["M"] for error in reply.errors)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    deep.admin.wait_clean()
+    deep.assert_equal(settle=2)
+    assert deep.target.sql("select count(*) from acc where id >= 10000", deep.database) == [(3 * rounds,)]

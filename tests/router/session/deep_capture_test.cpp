@@ -49,6 +49,10 @@ class Deep : public Scene {
         catalog.deferrable_triggers = deferrable;
         catalog.committing_procedures = true;
         port.current = std::make_shared<const router::Catalog>(std::move(catalog));
+        source.on("pg_stat_xact_user_tables",
+                  Reply({"relid", "count"}, {{"clock", "1"}, {"capture", port.nonce()}}));
+        source.on("SELECT pg_catalog.set_config('banyan.capture'",
+                  Reply({"set_config"}, {{port.nonce()}}));
         log_in();
     }
 
@@ -167,6 +171,52 @@ TEST(DeepCapture, ADeferredErrorIsTheAnswerToCommitAndTheBlockHasEnded) {
     scene.forget();
     EXPECT_THAT(scene.ask(run("COMMIT") + sync()), IsSupersetOf({"E 23514", "Z I"}));
     EXPECT_THAT(scene.ask(query("SELECT 1")), Contains("Z I"));
+}
+
+TEST(DeepCapture, WhereTheServerSaysNoNothingIsTaken) {
+    Deep scene;
+    scene.source.on("pg_stat_xact_user_tables",
+                    Reply({"relid", "count"}, {{"clock", "1"}, {"capture", ""}}));
+    scene.send(query("SELECT user_volatile()"));
+    const auto log = scene.source.log();
+    EXPECT_TRUE(std::none_of(log.begin(), log.end(), [](const auto& line) {
+        return line.find("take_rows") != std::string::npos;
+    }));
+}
+
+/// The measurement before the end of a transaction fails, as a serialization failure makes it.
+class Unmeasurable : public Deep {
+   public:
+    Unmeasurable() {
+        Reply refused = refusal("40001");
+        refused.passes = 2;  // the baseline's Parse and Execute
+        source.on("pg_stat_xact_user_tables", refused);
+        send(query("BEGIN") + query("SELECT user_volatile()"));
+        forget();
+    }
+};
+
+TEST(AnErrorBeforeTheEnd, IsTheAnswerToTheClientsCommit) {
+    EXPECT_THAT(Unmeasurable().ask(query("COMMIT")), ElementsAre("E 40001", "Z I"));
+    EXPECT_THAT(Unmeasurable().ask(query("PREPARE TRANSACTION 'x'")), ElementsAre("E 40001", "Z I"));
+    EXPECT_THAT(Unmeasurable().ask(query("COMMIT; SELECT 1")), ElementsAre("E 40001", "Z I"));
+    for (const char* sql : {"COMMIT", "PREPARE TRANSACTION 'x'"}) {
+        EXPECT_THAT(Unmeasurable().ask(run(sql) + sync()), ElementsAre("1", "2", "E 40001", "Z I"));
+    }
+    Unmeasurable scene;
+    scene.send(query("COMMIT"));
+    scene.client();
+    EXPECT_THAT(scene.ask(query("SELECT 1")), ElementsAre("C SELECT 1", "Z I"));
+    EXPECT_THAT(scene.port.intents, IsEmpty());
+}
+
+TEST(AnErrorBeforeTheEnd, OfTheBaselineIsTheStatementsOwn) {
+    Deep scene;
+    scene.send(query("BEGIN"));
+    scene.source.on("pg_stat_xact_user_tables", refusal("40001"));
+    scene.forget();
+    EXPECT_THAT(scene.ask(query("SELECT user_volatile()")), ElementsAre("E 40001", "Z E"));
+    EXPECT_THAT(scene.ask(query("ROLLBACK")), ElementsAre("C ROLLBACK", "Z I"));
 }
 
 }  // namespace
