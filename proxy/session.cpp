@@ -8,6 +8,7 @@
 
 #include "protocol/messages.hpp"
 #include "proxy/cancel_call.hpp"
+#include "router/model/sync_point.hpp"
 
 namespace banyan::proxy {
 namespace {
@@ -120,11 +121,15 @@ void Session::after_event() {
             }
         }
     }
+    servers_flushed();
     const bool shaking = entry_ == Entry::tls;  // nothing else may be written then
     if (client_.connected && !shaking && !flush(client_, machine_.to_client())) {
         close_now(client_);
         event([this] { machine_.client_closed(); });
         return;
+    }
+    if (router::sync_points_compiled && machine_.mirror_commit_outstanding()) {
+        router::sync_point(router::SyncPoint::client_told);
     }
     if (client_closing_ && client_.connected && (shaking || machine_.to_client().empty())) {
         close_now(client_);
@@ -149,6 +154,20 @@ void Session::after_event() {
     read_client();
     read_server(router::Side::source);
     read_server(router::Side::target);
+}
+
+// That bytes have gone out only the driver knows.
+void Session::servers_flushed() {
+    if (!router::sync_points_compiled) {
+        return;
+    }
+    const auto gone = [this](router::Side side) { return machine_.to_server(side).empty(); };
+    if (machine_.commit_outstanding() && gone(machine_.primary())) {
+        router::sync_point(router::SyncPoint::commit_sent);
+    }
+    if (machine_.mirror_commit_outstanding() && gone(router::other(machine_.primary()))) {
+        router::sync_point(router::SyncPoint::mirror_commit_sent);
+    }
 }
 
 void Session::publish_facts() {

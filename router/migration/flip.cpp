@@ -7,6 +7,7 @@
 #include "router/migration/facts.hpp"
 #include "router/migration/walk.hpp"
 #include "router/model/mutant.hpp"
+#include "router/model/sync_point.hpp"
 #include "router/sync/sequences.hpp"
 
 namespace banyan::router {
@@ -139,6 +140,7 @@ Walk::Outcome Walk::take_hold() {
 
 Walk::Outcome Walk::publish_hold(bool end_blocked) {
     core_.publish(from_, true, end_blocked);
+    sync_point(SyncPoint::hold_published);
     // The watchdog may have fired between the look and the hold, and then saw no hold to release.
     if (watchdog_->expired()) {
         core_.publish(from_, false);

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "router/migration/clock.hpp"
-#include "router/state/mutant_pause.hpp"
+#include "router/model/sync_point.hpp"
 
 namespace banyan::router {
 namespace {
@@ -316,7 +316,7 @@ TableVerification Verifier::verify(const Table& table, bool repair,
     // The generation is read before the first row: what is marked later stays marked.
     const auto suspect = core_.ledger.suspect(table.id);
     TableVerification result = verify_table(context_, table, repair, progress, cancel);
-    mutant_pause("verified");
+    sync_point(SyncPoint::verified);
     if (result.state == "equal" && suspect) {
         core_.ledger.clear_suspect(table.id, suspect->generation);
     }

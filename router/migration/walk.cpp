@@ -5,9 +5,44 @@
 #include <algorithm>
 #include <thread>
 
+#include "router/model/sync_point.hpp"
+
 namespace banyan::router {
 
 using namespace std::chrono_literals;
+
+namespace {
+
+void sync_point_after(Step step) {
+    switch (step) {
+        case Step::load_catalog:
+            return sync_point(SyncPoint::catalog_loaded);
+        case Step::hold:
+            return sync_point(SyncPoint::held);
+        case Step::drain:
+            return sync_point(SyncPoint::drained);
+        case Step::advance_sequences:
+            return sync_point(SyncPoint::sequences_advanced);
+        case Step::persist:
+            return sync_point(SyncPoint::persisted);
+        case Step::publish:
+            return sync_point(SyncPoint::published);
+        case Step::adopt:
+            return sync_point(SyncPoint::adopted);
+        case Step::start_workers:
+            return sync_point(SyncPoint::workers_started);
+        case Step::check_gates:
+        case Step::prepare_flip:
+        case Step::ask_sessions:
+        case Step::settle:
+        case Step::check_writers:
+        case Step::prove_reverse:
+        case Step::stop_workers:
+            return;
+    }
+}
+
+}  // namespace
 
 Walk::Walk(Core& core, Workers& workers, Verifier& verifier, ActiveTransition& active)
     : core_(core),
@@ -32,6 +67,9 @@ void Walk::run() {
             it.waiting_for.clear();
         });
         const Outcome failure = perform(step);
+        if (!failure) {
+            sync_point_after(step);
+        }
         active_.update([&](Transition& it) {
             it.steps[i].state = failure ? "failed" : "done";
             it.waiting_for.clear();
@@ -144,6 +182,7 @@ Walk::Outcome Walk::load_catalog() {
 }
 
 Walk::Outcome Walk::persist() {
+    sync_point(SyncPoint::before_persist);
     // Whoever is first, this or the watchdog, decides whether the flip happens.
     if (watchdog_ && !watchdog_->commit()) {
         return Failure{active_.cancelled ? TransitionState::aborted : TransitionState::timed_out,

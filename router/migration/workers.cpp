@@ -7,6 +7,7 @@
 
 #include "router/migration/clock.hpp"
 #include "router/model/mutant.hpp"
+#include "router/model/sync_point.hpp"
 #include "router/sync/recovery.hpp"
 
 namespace banyan::router {
@@ -223,6 +224,7 @@ Result<void> Workers::wait_for_orphans() {
 }
 
 void Workers::take_up_mirroring() {
+    sync_point(SyncPoint::recovering);
     auto recovered = mutant("recovery_does_not_wait") ? Result<void>() : wait_for_orphans();
     {
         const std::lock_guard lock(workers_mutex_);
@@ -250,6 +252,7 @@ void Workers::take_up_mirroring() {
         core_.ledger.mark_suspect(marks);
         core_.db.machine_crash_handled();
     }
+    sync_point(SyncPoint::recovered);
     start_workers(backfill_done_unix_ms_ == 0);
 }
 
@@ -316,8 +319,10 @@ Result<void> Workers::end_mirroring() {
         const std::lock_guard lock(mutex_);
         taken_up_ = true;  // nothing is left to take up
     }
+    sync_point(SyncPoint::workers_stopped);
     core_.install_catalog(nullptr);
     core_.ledger.forget_all();
+    sync_point(SyncPoint::forgotten);
     backfill_done_unix_ms_ = 0;
     core_.store.set_setting(done_setting, "0");
     return backfill ? backfill->reset() : make_backfill()->reset();

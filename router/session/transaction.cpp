@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "router/model/mutant.hpp"
+#include "router/model/sync_point.hpp"
 #include "router/session/session_machine.hpp"
 
 namespace banyan::router {
@@ -412,6 +413,9 @@ void SessionMachine::journal_then(std::function<void()> send) {
             return false;
         }
         commit_sent_ = commit_txn_.has_value();
+        if (commit_sent_) {
+            sync_point(SyncPoint::journaled);
+        }
         if (mutant("mirror_commits_first") && commit_txn_ && mirror_.in_transaction() &&
             !mirror_.failed()) {
             mirror_.commit(*commit_txn_, mirror_out());
@@ -473,6 +477,9 @@ ReplyHandler SessionMachine::commit_on_tag() {
 void SessionMachine::commit_decided(bool committed) {
     commit_sent_ = false;
     const auto txn = commit_txn_;
+    if (txn) {
+        sync_point(SyncPoint::commit_answered);
+    }
     commit_txn_.reset();
     if (committed && mirror_.in_transaction() && !mirror_.failed() && !txn_.mirror_lost && txn) {
         mirror_.commit(*txn, mirror_out());  // finish() follows its answer
@@ -518,6 +525,7 @@ void SessionMachine::reset_transaction() {
 }
 
 void SessionMachine::on_committed_on_mirror(std::uint64_t txn, bool committed) {
+    sync_point(SyncPoint::mirror_answered);
     if (committed) {
         port_.breaker().succeeded();
     } else {

@@ -4,9 +4,9 @@
 #include <future>
 
 #include "router/model/mutant.hpp"
+#include "router/model/sync_point.hpp"
 #include "router/state/journal_entry.hpp"
 #include "router/state/ledger_impl.hpp"
-#include "router/state/mutant_pause.hpp"
 
 namespace banyan::router {
 namespace {
@@ -89,7 +89,7 @@ TxnId Ledger::begin_commit(CommitIntent intent, std::function<void(bool durable)
             if (mutant("no_journal")) {
                 return;
             }
-            mutant_pause("journal");
+            sync_point(SyncPoint::journal);
             impl->store_.put_journal(db, id, entry);
             impl->store_.put_dirty(db, touched);
         },

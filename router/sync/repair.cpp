@@ -8,7 +8,7 @@
 #include <optional>
 #include <thread>
 
-#include "router/state/mutant_pause.hpp"
+#include "router/model/sync_point.hpp"
 #include "router/sync/row_repair.hpp"
 
 namespace banyan::router {
@@ -229,7 +229,7 @@ class Repair::Impl {
             }
             connected = flushed.has_value();
         }
-        mutant_pause("repair_batch");
+        sync_point(SyncPoint::repair_batch);
         for (const DirtyKey* dirty : done) {
             if (connected) {
                 context_.ledger.clear_dirty(dirty->key, dirty->generation);
@@ -300,6 +300,7 @@ class Repair::Impl {
                 gone = gone && still_there && !*still_there;
             }
             if (gone) {
+                sync_point(SyncPoint::limbo_gone);
                 context_.ledger.resolve_limbo(txn);
             }
         }

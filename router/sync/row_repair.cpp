@@ -4,7 +4,7 @@
 
 #include "router/catalog/mapping.hpp"
 #include "router/model/mutant.hpp"
-#include "router/state/mutant_pause.hpp"
+#include "router/model/sync_point.hpp"
 
 namespace banyan::router {
 namespace {
@@ -195,7 +195,7 @@ RowRepair::Verdict RowRepair::locked(const Statements& known, const RowKey& key,
     const MirrorRow there = mirror_row->size() == 0     ? MirrorRow::none
                             : mirror_row->truth(0, 0) ? MirrorRow::ours
                                                       : MirrorRow::foreign;
-    mutant_pause("repair_look");
+    sync_point(SyncPoint::repair_look);
     if (mutant("repair_barrier_after_the_look")) {
         in_flight = ledger_.in_flight(key);
     }
@@ -221,16 +221,18 @@ RowRepair::Verdict RowRepair::locked(const Statements& known, const RowKey& key,
         }
         image_ = *image;
     }
-    mutant_pause("repair_read");
+    sync_point(SyncPoint::repair_read);
     const Verdict written = write(known, key_params, there, image);
     if (written != Verdict::repaired) {
         return written;
     }
+    sync_point(SyncPoint::repair_written);
     // The mirror first: until then the primary's row must not change its key or go.
     if (auto committed = mirror_.exec("COMMIT"); !committed) {
         violated_ = mirror_.violated_constraint();
         return verdict_of(committed.error());
     }
+    sync_point(SyncPoint::repair_committed);
     // Only locks are left to release here; if this fails, the mirror is right all the same.
     primary_.rollback();
     return Verdict::repaired;

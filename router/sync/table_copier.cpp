@@ -5,7 +5,7 @@
 #include <future>
 
 #include "router/model/mutant.hpp"
-#include "router/state/mutant_pause.hpp"
+#include "router/model/sync_point.hpp"
 
 namespace banyan::router {
 namespace {
@@ -166,7 +166,7 @@ Result<std::uint64_t> TableCopier::copy_chunk(std::uint32_t limit) {
         window_ = ledger_.open_window(table_->id);  // P1
     }
     auto chunk = transfer(limit);  // P2
-    mutant_pause("chunk_read");
+    sync_point(SyncPoint::chunk_read);
     if (!chunk) {
         source_.rollback();
         target_.rollback();
@@ -181,6 +181,7 @@ Result<std::uint64_t> TableCopier::copy_chunk(std::uint32_t limit) {
         BANYAN_TRY(target_.exec(insert_sql_));
         return save_progress(target_, image_, next);
     }();
+    sync_point(SyncPoint::chunk_inserted);
     if (!rest) {
         target_.rollback();
         if (target_.alive()) {
@@ -195,6 +196,7 @@ Result<std::uint64_t> TableCopier::copy_chunk(std::uint32_t limit) {
         }
         return std::move(committed).error();
     }
+    sync_point(SyncPoint::chunk_committed);
     close_window();  // P5
     progress_ = next;
     return chunk->rows;
