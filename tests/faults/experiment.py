@@ -40,7 +40,7 @@ class Run:
         self.relays, self.banyan, self.clients, self.watch, self.transition = {}, None, None, None, None
         self.hit, self.committed, self.lost = set(), 0, 0
         self.small_disk = False
-        self.directory = None
+        self.directory = self.database = None
 
     @property
     def name(self):
@@ -332,6 +332,6 @@ class Run:
         path.write_text(json.dumps({"seed": self.seed, "fault": self.fault, "phase": self.phase, "workload": self.workload, "control": self.control,
                                     "environment": self.environment, "problems": self.problems, "timeline": self.timeline, "began": self.began,
                                     "codes": [client.codes for client in self.clients.clients] if self.clients else [], "history": history}, indent=1))
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, TypeError):
             shutil.copy(self.directory / "banyan.log", path.with_suffix(".log"))
         return path

@@ -25,15 +25,29 @@ class Server(kit.Cluster):
             return False
         return (pathlib.Path(f"/proc/{postmaster}/cwd").exists() and os.readlink(f"/proc/{postmaster}/cwd") == str(self.directory / "data"))
 
+    def own_processes(self):
+        """Of this server, also those whose parent is gone: their working directory is the data directory."""
+        data, found = str(self.directory / "data"), []
+        for entry in pathlib.Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):
+                    if os.readlink(entry / "cwd") == data and alive(int(entry.name)):
+                        found.append(int(entry.name))
+        return found
+
     def kill9(self):
-        """The postmaster and all its children, as a machine's out-of-memory killer would not even do."""
-        processes = self.processes()
-        for pid in processes:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        """The postmaster and all its children at once, as when a machine loses them."""
+        postmaster = self.processes()[0]
+        os.kill(postmaster, signal.SIGKILL)  # first: it would fork more
         deadline = time.monotonic() + 20
-        while any(alive(pid) for pid in processes) and time.monotonic() < deadline:
+        while (left := self.own_processes()) and time.monotonic() < deadline:
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             time.sleep(0.005)
+        # A zombie counts as a running postmaster, and whoever inherited it may be slow to reap it.
+        with contextlib.suppress(FileNotFoundError):
+            (self.directory / "data" / "postmaster.pid").unlink()
 
     def restart(self):
         if not self.running():
