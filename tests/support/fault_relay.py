@@ -79,9 +79,11 @@ class Connection:
             version = struct.unpack_from("!I", body)[0]
             if version in (80877103, 80877104):  # SSLRequest, GSSENCRequest: answered by one byte
                 self.asked_tls = True
+            elif version >> 16 != 3:  # a CancelRequest: nothing follows
+                self.pipes["to_server"].framer.blind = True
             else:
                 parts = body[4:].split(b"\0")
-                self.parameters = {name.decode(): value.decode() for name, value in zip(parts[::2], parts[1::2]) if name}
+                self.parameters = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in zip(parts[::2], parts[1::2]) if name}
                 self.pipes["to_server"].framer.startup = False
             return
         if self.commits(kind, body):
