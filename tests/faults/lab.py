@@ -46,8 +46,8 @@ class Server(kit.Cluster):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.005)
         # A zombie counts as a running postmaster, and whoever inherited it may be slow to reap it.
-        with contextlib.suppress(FileNotFoundError):
-            (self.directory / "data" / "postmaster.pid").unlink()
+        for lock in (self.directory / "data" / "postmaster.pid", *self.directory.glob(".s.PGSQL.*.lock")):
+            lock.unlink(missing_ok=True)
 
     def restart(self):
         if not self.running():
