@@ -121,16 +121,14 @@ void Session::after_event() {
             }
         }
     }
-    servers_flushed();
+    router::sync_points_due({router::SyncPoint::commit_sent, router::SyncPoint::mirror_commit_sent});
     const bool shaking = entry_ == Entry::tls;  // nothing else may be written then
     if (client_.connected && !shaking && !flush(client_, machine_.to_client())) {
         close_now(client_);
         event([this] { machine_.client_closed(); });
         return;
     }
-    if (router::sync_points_compiled && machine_.mirror_commit_outstanding()) {
-        router::sync_point(router::SyncPoint::client_told);
-    }
+    router::sync_points_due({router::SyncPoint::client_told});
     if (client_closing_ && client_.connected && (shaking || machine_.to_client().empty())) {
         close_now(client_);
         event([this] { machine_.client_drained(); });
@@ -154,20 +152,6 @@ void Session::after_event() {
     read_client();
     read_server(router::Side::source);
     read_server(router::Side::target);
-}
-
-// That bytes have gone out only the driver knows.
-void Session::servers_flushed() {
-    if (!router::sync_points_compiled) {
-        return;
-    }
-    const auto gone = [this](router::Side side) { return machine_.to_server(side).empty(); };
-    if (machine_.commit_outstanding() && gone(machine_.primary())) {
-        router::sync_point(router::SyncPoint::commit_sent);
-    }
-    if (machine_.mirror_commit_outstanding() && gone(router::other(machine_.primary()))) {
-        router::sync_point(router::SyncPoint::mirror_commit_sent);
-    }
 }
 
 void Session::publish_facts() {

@@ -119,7 +119,6 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     template <class F>
     void event(F function);
     void after_event();
-    void servers_flushed();
     void publish_facts();
     // session_entry.cpp
     void enter();

@@ -254,15 +254,6 @@ Walk::Outcome Walk::adopt() {
 }
 
 Walk::Outcome Walk::start_workers() {
-    // What the target already held when mirroring began is not known: the backfill does not touch
-    // rows that exist. So every table is verified, with repair, once its copy is complete.
-    std::vector<SuspectMark> marks;
-    for (const auto& table : core_.catalog()->tables()) {
-        if (table->captured()) {
-            marks.push_back({table->id, "not verified since the backfill"});
-        }
-    }
-    core_.ledger.mark_suspect(marks);
     workers_.begin_mirroring();
     return std::nullopt;
 }

@@ -39,6 +39,19 @@ std::string text_of(const std::vector<MappingRule>& rules) {
     return text;
 }
 
+// What the target already held when mirroring began is not known: the backfill does not touch rows
+// that exist. So every table is verified, with repair, once its copy is complete. Marked whenever a
+// copy begins or goes on: a kill may have come between the phase's becoming durable and the marks.
+void mark_unverified(Core& core) {
+    std::vector<SuspectMark> marks;
+    for (const auto& table : core.catalog()->tables()) {
+        if (table->captured()) {
+            marks.push_back({table->id, "not verified since the backfill"});
+        }
+    }
+    core.ledger.mark_suspect(marks);
+}
+
 }  // namespace
 
 Workers::Workers(Core& core) : core_(core) {
@@ -265,6 +278,9 @@ std::unique_ptr<Backfill> Workers::make_backfill() {
 }
 
 void Workers::start_workers(bool with_backfill) {
+    if (with_backfill) {
+        mark_unverified(core_);
+    }
     const std::lock_guard lock(workers_mutex_);
     repair_ = std::make_shared<Repair>(RepairContext{core_.config, core_.ledger, core_.breaker,
                                                      [this] { return core_.phase(); },

@@ -100,7 +100,23 @@ void sleep_ms(int milliseconds) {
     }
 }
 
+thread_local std::uint64_t pending = 0;
+
 }  // namespace
+
+void sync_point_pending(SyncPoint point) {
+    pending |= std::uint64_t{1} << static_cast<unsigned>(point);
+}
+
+void sync_points_due(std::initializer_list<SyncPoint> points) {
+    for (const SyncPoint point : points) {
+        const auto bit = std::uint64_t{1} << static_cast<unsigned>(point);
+        if ((pending & bit) != 0) {
+            pending &= ~bit;
+            sync_point(point);
+        }
+    }
+}
 
 void sync_point(SyncPoint point) {
     static std::array<std::atomic<bool>, std::size(places)> seen{};

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 
 namespace banyan::router {
 
@@ -57,11 +58,16 @@ enum class SyncPoint : std::uint8_t {
 };
 
 #ifdef BANYAN_SYNC_POINTS
-constexpr bool sync_points_compiled = true;
 void sync_point(SyncPoint point);
+/// Passed when the bytes that this thread's present event has made are handed to the kernel: said by
+/// the session machine, and taken up by its driver, which alone knows when that is (they may
+/// still wait if a socket is full).
+void sync_point_pending(SyncPoint point);
+void sync_points_due(std::initializer_list<SyncPoint> points);
 #else
-constexpr bool sync_points_compiled = false;
 constexpr void sync_point(SyncPoint) {}
+constexpr void sync_point_pending(SyncPoint) {}
+constexpr void sync_points_due(std::initializer_list<SyncPoint>) {}
 #endif
 
 }  // namespace banyan::router

@@ -91,9 +91,6 @@ class SessionMachine {
     /// Copy data waits for the mirror to read: poll() when it has been sent what is in to_server().
     bool waits_for_mirror() const { return copy_stalled_; }
     bool held() const { return held_; }
-    /// COMMIT was handed over and not answered yet, by the primary and by the mirror.
-    bool commit_outstanding() const { return commit_sent_; }
-    bool mirror_commit_outstanding() const { return mirror_.owes_commit(); }
     bool logged_in() const { return stage_ == Stage::ready; }
     bool closed() const { return stage_ == Stage::closed; }
     std::uint64_t adopted_epoch() const { return adopted_epoch_; }

@@ -415,6 +415,7 @@ void SessionMachine::journal_then(std::function<void()> send) {
         commit_sent_ = commit_txn_.has_value();
         if (commit_sent_) {
             sync_point(SyncPoint::journaled);
+            sync_point_pending(SyncPoint::commit_sent);
         }
         if (mutant("mirror_commits_first") && commit_txn_ && mirror_.in_transaction() &&
             !mirror_.failed()) {
@@ -483,6 +484,8 @@ void SessionMachine::commit_decided(bool committed) {
     commit_txn_.reset();
     if (committed && mirror_.in_transaction() && !mirror_.failed() && !txn_.mirror_lost && txn) {
         mirror_.commit(*txn, mirror_out());  // finish() follows its answer
+        sync_point_pending(SyncPoint::mirror_commit_sent);
+        sync_point_pending(SyncPoint::client_told);
         port_.counters().add(Counter::mirror_commits);
     } else {
         if (mirror_.in_transaction()) {

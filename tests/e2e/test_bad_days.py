@@ -1,5 +1,7 @@
 """The mirror cannot hurt the application: killed, frozen or refusing, clients see no error and no stall beyond
 the configured bound, and when it is back the dirty keys go to zero and both sides are equal."""
+import contextlib
+import sqlite3
 import time
 
 import pytest
@@ -129,4 +131,18 @@ def test_a_lock_on_the_mirror_makes_keys_dirty_and_delays_clients_only_once(migr
         client.query("update t set v = 'other' where id = 6").ok()
     locker.rollback()
     locker.close()
+    banyan.settle_and_compare()
+
+
+def test_killed_as_mirroring_begins_what_the_target_held_is_verified(migration):
+    """The phase was persisted and no table marked yet: as if it had been killed between the two."""
+    banyan = migration("create table t (id int primary key, v text)", "insert into t select g, 'right' from generate_series(1, 50) g")
+    banyan.target.sql("insert into t values (7, 'stale'), (70, 'only here')", banyan.database)
+    banyan.kill9()
+    state = next(path for path in (banyan.directory / "state").iterdir() if path.read_bytes()[:15] == b"SQLite format 3")
+    with contextlib.closing(sqlite3.connect(state)) as file, file:
+        file.execute("insert into phase_history (at_unix_ms, from_phase, phase, reason, transition) values (1, 'INITIAL', 'DUAL_WRITE', '', 't-000001')")
+    banyan.start()
+    assert banyan.admin.phase() == "DUAL_WRITE"
+    banyan.admin.wait_backfill()
     banyan.settle_and_compare()
