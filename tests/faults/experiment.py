@@ -232,6 +232,10 @@ class Run:
             return
         status = self.banyan.admin.status()
         self.one_phase(status)
+        if not status["mirroring"]:
+            left = {name: status["journal"][name] for name in ("dirty", "in_flight", "limbo", "suspect_tables") if status["journal"][name]}
+            if left:
+                self.problem(f"in {status['phase']} the journal still has {left}")
         if status["phase"] == "INITIAL":
             self.problems += self.check_side("source")
             self.lead_to("DUAL_WRITE")  # what the target has by now is mended, whatever it is
