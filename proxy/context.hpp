@@ -20,6 +20,7 @@
 namespace banyan::proxy {
 
 class EventLoop;
+class Resolver;
 class Session;
 
 /// Finds the session a CancelRequest means. Thread-safe.
@@ -50,6 +51,7 @@ struct Context {
     router::Ledger& ledger;
     router::Breaker& breaker;
     Tls& tls;
+    Resolver* resolver = nullptr;  ///< the Proxy's
     Admission admission{config.limits};
     CancelRegistry cancels{};
     router::KeyDeriver key_deriver{};

@@ -549,6 +549,14 @@ void Session::terminate() {
     event([this] { machine_.terminate(); });
 }
 
+void Session::server_replaced(router::Side side) {
+    if (peer(side).connected || peer(side).connector) {
+        event([this, side] {
+            machine_.server_lost(side, "another server has taken its place");
+        });
+    }
+}
+
 router::SessionInfo Session::info() const {
     router::SessionInfo info;
     info.id = id_;

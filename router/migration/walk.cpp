@@ -9,10 +9,12 @@ namespace banyan::router {
 
 using namespace std::chrono_literals;
 
-Walk::Walk(Core& core, Workers& workers, Verifier& verifier, ActiveTransition& active)
+Walk::Walk(Core& core, Workers& workers, Verifier& verifier, LineageWatch& lineage,
+           ActiveTransition& active)
     : core_(core),
       workers_(workers),
       verifier_(verifier),
+      lineage_(lineage),
       active_(active),
       from_(active.copy().from),
       to_(active.copy().to),

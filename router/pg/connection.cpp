@@ -10,6 +10,8 @@
 #include <limits>
 #include <utility>
 
+#include "router/pg/lifelines.hpp"
+
 namespace banyan::router {
 namespace {
 
@@ -28,7 +30,10 @@ SELECT pg_catalog.set_config(s.name, v.value, false)
                ('idle_in_transaction_session_timeout', '0'), ('idle_session_timeout', '0'),
                ('default_transaction_isolation', 'read committed'),
                ('default_transaction_read_only', 'off'), ('default_transaction_deferrable', 'off'),
-               ('row_security', 'off')) AS v(name, value)
+               ('row_security', 'off'),
+               ('synchronous_commit', CASE pg_catalog.current_setting('synchronous_commit')
+                    WHEN 'off' THEN 'on' ELSE pg_catalog.current_setting('synchronous_commit') END)
+       ) AS v(name, value)
   JOIN pg_catalog.pg_settings s ON pg_catalog.lower(s.name) = pg_catalog.lower(v.name))";
 
 // libpq's own messages span lines; one line suits a log and an API better.
@@ -61,15 +66,14 @@ bool wait_socket(PGconn* conn, PostgresPollingStatusType wanted, Clock::time_poi
 }
 
 // libpq's own connect_timeout knows whole seconds only, and no fewer than two.
-Result<void> connect(PGconn* conn, std::chrono::milliseconds timeout) {
-    const auto deadline = Clock::now() + timeout;
+Result<void> connect(PGconn* conn, Clock::time_point deadline) {
     PostgresPollingStatusType wanted = PGRES_POLLING_WRITING;
     while (PQstatus(conn) != CONNECTION_BAD && wanted != PGRES_POLLING_OK) {
         if (wanted == PGRES_POLLING_FAILED) {
             break;
         }
         if (!wait_socket(conn, wanted, deadline)) {
-            return Error{"no answer within " + std::to_string(timeout.count()) + " ms", ""};
+            return Error{"no answer in time", no_answer};
         }
         wanted = PQconnectPoll(conn);
     }
@@ -114,6 +118,12 @@ std::int64_t Rows::affected() const {
     return value;
 }
 
+Connection::Connection(PGconn* conn)
+    : conn_(conn, [](PGconn* ended) {
+          Lifelines::all().forget(ended);
+          PQfinish(ended);
+      }) {}
+
 Result<Connection> Connection::open(const Endpoint& endpoint, const std::string& application) {
     const std::string port = std::to_string(endpoint.port);
     constexpr const char* no_file = "/nonexistent";
@@ -151,20 +161,28 @@ Result<Connection> Connection::open(const Endpoint& endpoint, const std::string&
     Connection connection(conn);
     const std::string where = "cannot connect to " + endpoint.host + ":" + port + "/" +
                               endpoint.database + " as " + endpoint.user + ": ";
-    if (auto connected = connect(conn, endpoint.connect_timeout); !connected) {
-        return Error{where + connected.error().message, connected.error().sqlstate};
+    const auto deadline = Clock::now() + endpoint.connect_timeout;
+    const auto failed = [&](const Error& error) {
+        const bool late = error.sqlstate == no_answer;
+        return Error{where + (late ? "no answer within " +
+                                         std::to_string(endpoint.connect_timeout.count()) + " ms"
+                                   : error.message),
+                     error.sqlstate};
+    };
+    if (auto connected = connect(conn, deadline); !connected) {
+        return failed(connected.error());
     }
     PQsetNoticeReceiver(
         conn, [](void*, const PGresult*) {}, nullptr);
     // A SQL_ASCII database holds bytes, not characters: any conversion could refuse or change them.
     const char* encoding = PQparameterStatus(conn, "server_encoding");
     const bool raw_bytes = encoding != nullptr && std::strcmp(encoding, "SQL_ASCII") == 0;
-    if (PQsetClientEncoding(conn, raw_bytes ? "SQL_ASCII" : "UTF8") != 0) {
-        return Error{where + trimmed(PQerrorMessage(conn)), ""};
+    const std::string client_encoding =
+        std::string("SET client_encoding = '") + (raw_bytes ? "SQL_ASCII" : "UTF8") + "';";
+    if (auto set = connection.exec_until(client_encoding + fixed_settings, deadline); !set) {
+        return failed(set.error());
     }
-    if (auto set = connection.exec(fixed_settings); !set) {
-        return Error{where + set.error().message, set.error().sqlstate};
-    }
+    Lifelines::all().add(conn, endpoint.host, endpoint.port);
     return connection;
 }
 
@@ -198,6 +216,39 @@ Result<Rows> Connection::finish(PGresult* result) {
 
 Result<Rows> Connection::exec(const std::string& sql) {
     return finish(PQexec(conn_.get(), sql.c_str()));
+}
+
+Result<Rows> Connection::exec_within(const std::string& sql, std::chrono::milliseconds timeout) {
+    return exec_until(sql, Clock::now() + timeout);
+}
+
+// As PQexec: the first error, or else the last result.
+Result<Rows> Connection::exec_until(const std::string& sql, Clock::time_point deadline) {
+    PGconn* conn = conn_.get();
+    if (PQsendQuery(conn, sql.c_str()) != 1) {
+        return last_error(nullptr);
+    }
+    Result<Rows> answer = Error{"the connection failed", ""};
+    bool failed = false;
+    for (;;) {
+        while (PQisBusy(conn) != 0) {
+            if (!wait_socket(conn, PGRES_POLLING_READING, deadline)) {
+                return Error{"connected, but no answer in time", no_answer};
+            }
+            if (PQconsumeInput(conn) != 1) {
+                return last_error(nullptr);
+            }
+        }
+        PGresult* result = PQgetResult(conn);
+        if (result == nullptr) {
+            return answer;
+        }
+        auto rows = finish(result);
+        if (!failed) {
+            failed = !rows;
+            answer = std::move(rows);
+        }
+    }
 }
 
 Result<Rows> Connection::exec(const std::string& sql, const std::vector<Param>& params,
