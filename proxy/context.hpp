@@ -16,6 +16,7 @@
 #include "router/shadow/discrepancy.hpp"
 #include "router/state/ledger.hpp"
 #include "router/state/prepared_transactions.hpp"
+#include "router/state/recent_writes.hpp"
 
 namespace banyan::proxy {
 
@@ -57,6 +58,7 @@ struct Context {
     router::KeyDeriver key_deriver{};
     router::Verifiers verifiers{config};
     router::PreparedTransactions prepared{};
+    router::RecentWrites recent_writes{};
     /// Longest time a client's message waited in a hold, in microseconds.
     std::atomic<std::int64_t> longest_hold_us{0};
     std::function<void(router::PendingDiscrepancy)> report_discrepancy{};

@@ -254,6 +254,10 @@ void Proxy::server_replaced(router::Side side) {
     }
 }
 
+std::vector<router::TableId> Proxy::written_since(std::chrono::steady_clock::time_point since) {
+    return context_.recent_writes.since(since);
+}
+
 std::uint64_t Proxy::counter_total(router::Counter counter) {
     std::uint64_t total = 0;
     for (const auto& loop : loops_) {

@@ -41,6 +41,8 @@ class Proxy : public router::Fleet, public router::CounterSource {
     void reset_longest_hold() override;
     std::vector<std::int32_t> backends(router::Side side) override;
     void server_replaced(router::Side side) override;
+    std::vector<router::TableId> written_since(
+        std::chrono::steady_clock::time_point since) override;
     std::uint64_t counter_total(router::Counter counter) override;
 
     // CounterSource

@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include "router/migration/clock.hpp"
+#include "router/pg/answer.hpp"
 #include "router/pg/lifelines.hpp"
 
 namespace banyan::router {
@@ -34,7 +35,7 @@ Result<ServerChange> LineageWatch::look(Side side, Connection& connection,
                                         std::chrono::milliseconds timeout) {
     Watched& watched = sides_.at(static_cast<std::size_t>(side));
     const std::lock_guard asking(watched.asking);
-    auto rows = connection.exec_within(identity_sql, timeout);
+    auto rows = exec_within(connection, identity_sql, timeout);
     if (!rows) {
         if (rows.error().sqlstate.empty() || rows.error().sqlstate == no_answer) {
             return rows.error();
@@ -100,8 +101,12 @@ std::vector<SuspectMark> LineageWatch::doubts(Side side, ServerChange what,
         core_.started_unix_ms > since_unix_ms) {
         return {{0, reason}};
     }
+    Fleet* fleet = core_.fleet();
+    if (fleet == nullptr) {
+        return {{0, reason}};
+    }
     std::vector<SuspectMark> marks;
-    for (const TableId table : core_.ledger.written_since(since)) {
+    for (const TableId table : fleet->written_since(since)) {
         marks.push_back({table, reason});
     }
     return marks;

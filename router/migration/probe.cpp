@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "router/migration/clock.hpp"
+#include "router/pg/answer.hpp"
 #include "router/pg/lifelines.hpp"
 
 namespace banyan::router {

@@ -1,15 +1,13 @@
 #include "router/pg/connection.hpp"
 
-#include <poll.h>
-
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <charconv>
 #include <cstring>
 #include <limits>
 #include <utility>
 
+#include "router/pg/answer.hpp"
 #include "router/pg/lifelines.hpp"
 
 namespace banyan::router {
@@ -47,24 +45,6 @@ std::string trimmed(const char* text) {
     return message;
 }
 
-// Waits for the socket in the direction that libpq asked for; false when the deadline passes.
-bool wait_socket(PGconn* conn, PostgresPollingStatusType wanted, Clock::time_point deadline) {
-    for (;;) {
-        const auto left =
-            std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
-        if (left <= 0) {
-            return false;
-        }
-        pollfd waiting{};
-        waiting.fd = PQsocket(conn);
-        waiting.events = wanted == PGRES_POLLING_READING ? POLLIN : POLLOUT;
-        const int ready = ::poll(&waiting, 1, static_cast<int>(std::min<long>(left, 60'000)));
-        if (ready > 0 || (ready < 0 && errno != EINTR)) {
-            return true;
-        }
-    }
-}
-
 // libpq's own connect_timeout knows whole seconds only, and no fewer than two.
 Result<void> connect(PGconn* conn, Clock::time_point deadline) {
     PostgresPollingStatusType wanted = PGRES_POLLING_WRITING;
@@ -72,7 +52,7 @@ Result<void> connect(PGconn* conn, Clock::time_point deadline) {
         if (wanted == PGRES_POLLING_FAILED) {
             break;
         }
-        if (!wait_socket(conn, wanted, deadline)) {
+        if (!wait_for_socket(conn, wanted == PGRES_POLLING_WRITING, deadline)) {
             return Error{"no answer in time", no_answer};
         }
         wanted = PQconnectPoll(conn);
@@ -118,11 +98,14 @@ std::int64_t Rows::affected() const {
     return value;
 }
 
-Connection::Connection(PGconn* conn)
-    : conn_(conn, [](PGconn* ended) {
-          Lifelines::all().forget(ended);
-          PQfinish(ended);
-      }) {}
+namespace {
+
+void close_connection(PGconn* conn) {
+    Lifelines::all().forget(conn);
+    PQfinish(conn);
+}
+
+}  // namespace
 
 Result<Connection> Connection::open(const Endpoint& endpoint, const std::string& application) {
     const std::string port = std::to_string(endpoint.port);
@@ -179,10 +162,12 @@ Result<Connection> Connection::open(const Endpoint& endpoint, const std::string&
     const bool raw_bytes = encoding != nullptr && std::strcmp(encoding, "SQL_ASCII") == 0;
     const std::string client_encoding =
         std::string("SET client_encoding = '") + (raw_bytes ? "SQL_ASCII" : "UTF8") + "';";
-    if (auto set = connection.exec_until(client_encoding + fixed_settings, deadline); !set) {
+    if (auto set = exec_until(conn, client_encoding + fixed_settings, deadline); !set) {
         return failed(set.error());
     }
     Lifelines::all().add(conn, endpoint.host, endpoint.port);
+    connection.conn_.release();
+    connection.conn_ = {conn, &close_connection};
     return connection;
 }
 
@@ -216,39 +201,6 @@ Result<Rows> Connection::finish(PGresult* result) {
 
 Result<Rows> Connection::exec(const std::string& sql) {
     return finish(PQexec(conn_.get(), sql.c_str()));
-}
-
-Result<Rows> Connection::exec_within(const std::string& sql, std::chrono::milliseconds timeout) {
-    return exec_until(sql, Clock::now() + timeout);
-}
-
-// As PQexec: the first error, or else the last result.
-Result<Rows> Connection::exec_until(const std::string& sql, Clock::time_point deadline) {
-    PGconn* conn = conn_.get();
-    if (PQsendQuery(conn, sql.c_str()) != 1) {
-        return last_error(nullptr);
-    }
-    Result<Rows> answer = Error{"the connection failed", ""};
-    bool failed = false;
-    for (;;) {
-        while (PQisBusy(conn) != 0) {
-            if (!wait_socket(conn, PGRES_POLLING_READING, deadline)) {
-                return Error{"connected, but no answer in time", no_answer};
-            }
-            if (PQconsumeInput(conn) != 1) {
-                return last_error(nullptr);
-            }
-        }
-        PGresult* result = PQgetResult(conn);
-        if (result == nullptr) {
-            return answer;
-        }
-        auto rows = finish(result);
-        if (!failed) {
-            failed = !rows;
-            answer = std::move(rows);
-        }
-    }
 }
 
 Result<Rows> Connection::exec(const std::string& sql, const std::vector<Param>& params,

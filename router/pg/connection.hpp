@@ -70,10 +70,6 @@ class Rows {
     std::shared_ptr<PGresult> result_;
 };
 
-/// The SQLSTATE of an Error that says a server did not answer in time (connection_failure): it may be
-/// there, stopped or out of reach. Any other error is an answer, or a refusal by the network.
-inline constexpr const char* no_answer = "08006";
-
 class Connection {
    public:
     /// Connects with application_name `application` and fixed settings (search_path =
@@ -81,16 +77,10 @@ class Connection {
     /// bytea_output hex, lc_monetary C, client_encoding UTF8 unless the database is SQL_ASCII,
     /// statement and idle timeouts off, default_transaction_isolation read committed,
     /// row_security off).
-    /// All of it takes `endpoint.connect_timeout` at most (then: no_answer). Commits are durable on
-    /// this server even if its configuration says synchronous_commit = off.
     static Result<Connection> open(const Endpoint& endpoint, const std::string& application);
 
-    /// One or more statements without parameters, simple protocol. Waits as long as the server takes;
-    /// a server that stops answering altogether is noticed by the probe, which cuts the connection
-    /// (router/pg/lifelines.hpp).
+    /// One or more statements without parameters, simple protocol.
     Result<Rows> exec(const std::string& sql);
-    /// The same, and no_answer after `timeout`; the connection is of no use then.
-    Result<Rows> exec_within(const std::string& sql, std::chrono::milliseconds timeout);
     /// One statement with parameters; results in text, or all in binary.
     Result<Rows> exec(const std::string& sql, const std::vector<Param>& params,
                       bool binary_results = false);
@@ -115,8 +105,7 @@ class Connection {
     PGconn* raw() { return conn_.get(); }
 
    private:
-    explicit Connection(PGconn* conn);
-    Result<Rows> exec_until(const std::string& sql, std::chrono::steady_clock::time_point deadline);
+    explicit Connection(PGconn* conn) : conn_(conn, &PQfinish) {}
     Result<Rows> finish(PGresult* result);
     Result<std::int64_t> drain();
     Error last_error(const PGresult* result) const;

@@ -80,9 +80,6 @@ TxnId Ledger::begin_commit(CommitIntent intent, std::function<void(bool durable)
     }
     impl_->txns_.emplace(id, Impl::Txn{std::move(intent), now, settling, false, {}, {}});
     ++impl_->journaled_;
-    for (const TableId table : at_stake) {
-        impl_->last_commit_[table] = now;
-    }
     if (mutant("journal_after_commit")) {
         std::exchange(done, nullptr)(true);
     }
@@ -177,17 +174,6 @@ void Ledger::resolve_limbo(TxnId txn) {
     if (found != impl_->txns_.end() && found->second.limbo) {
         impl_->end(txn, CommitOutcome::not_mirrored, "unknown_outcome");
     }
-}
-
-std::vector<TableId> Ledger::written_since(std::chrono::steady_clock::time_point since) const {
-    const std::lock_guard guard(impl_->mutex_);
-    std::vector<TableId> tables;
-    for (const auto& [table, at] : impl_->last_commit_) {
-        if (at >= since) {
-            tables.push_back(table);
-        }
-    }
-    return tables;
 }
 
 std::chrono::milliseconds Ledger::limbo_age(TxnId txn) const {

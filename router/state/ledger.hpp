@@ -118,9 +118,6 @@ class Ledger {
     /// Keys made dirty outside a commit.
     void mark_dirty(const std::vector<RowKey>& keys, const std::string& reason);
 
-    /// Tables of transactions whose commit began since then, by this process.
-    std::vector<TableId> written_since(std::chrono::steady_clock::time_point since) const;
-
     // --- limbo (resolved by the repair worker) ---
 
     std::vector<std::pair<TxnId, std::vector<LimboBackend>>> limbo() const;

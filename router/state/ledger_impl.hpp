@@ -81,7 +81,6 @@ class Ledger::Impl {
     TxnId last_txn_ = 0;
     std::unordered_map<RowKey, std::uint32_t, RowKeyHash> in_flight_;
     std::unordered_map<TableId, std::uint32_t> tables_in_flight_;
-    std::unordered_map<TableId, Clock::time_point> last_commit_;  // its beginning
     DirtyQueue dirty_;
     std::uint64_t generation_ = 0;
 

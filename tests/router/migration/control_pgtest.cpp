@@ -49,6 +49,9 @@ class FakeFleet : public Fleet {
     void reset_longest_hold() override { longest_ = 0us; }
     std::vector<std::int32_t> backends(Side) override { return ours; }
     void server_replaced(Side) override { ++replaced; }
+    std::vector<TableId> written_since(std::chrono::steady_clock::time_point) override {
+        return {0};
+    }
     std::uint64_t counter_total(Counter counter) override {
         return counter == Counter::shadow_matched ? matched.load() : 0;
     }

@@ -9,6 +9,7 @@
 #include <future>
 #include <memory>
 
+#include "router/pg/answer.hpp"
 #include "router/pg/lifelines.hpp"
 #include "tests/support/postgres_cluster.hpp"
 
@@ -150,14 +151,14 @@ TEST_F(ConnectionTest, AServerThatNeverAnswersEndsAtTheTimeout) {
 
 TEST_F(ConnectionTest, AnAnswerThatTakesTooLongIsGivenUpByThoseWhoSaySo) {
     auto connection = cluster_->connect();
-    auto late = connection.exec_within("SELECT pg_sleep(30)", 150ms);
+    auto late = exec_within(connection, "SELECT pg_sleep(30)", 150ms);
     ASSERT_FALSE(late);
     EXPECT_EQ(late.error().sqlstate, no_answer);
     auto other = cluster_->connect();
-    auto answer = other.exec_within("SELECT 1; SELECT 2", 20s);
+    auto answer = exec_within(other, "SELECT 1; SELECT 2", 20s);
     ASSERT_TRUE(answer);
     EXPECT_EQ(answer->text(0, 0), "2");
-    auto wrong = other.exec_within("SELECT 1; SELECT 1/0; SELECT 3", 20s);
+    auto wrong = exec_within(other, "SELECT 1; SELECT 1/0; SELECT 3", 20s);
     ASSERT_FALSE(wrong);
     EXPECT_EQ(wrong.error().sqlstate, "22012");
     EXPECT_TRUE(other.alive());

@@ -42,19 +42,6 @@ TEST_F(LedgerTest, OnlyKeysSaidToBeDirtyStayDirtyWhenMirrored) {
     EXPECT_EQ(rows("dirty"), 1);
 }
 
-TEST_F(LedgerTest, KnowsWhichTablesWereWrittenLately) {
-    const auto before = std::chrono::steady_clock::now();
-    ledger_->finish(begin(upsert(key(1, "a"))), CommitOutcome::mirrored);
-    const auto between = std::chrono::steady_clock::now() + 1us;
-    while (std::chrono::steady_clock::now() <= between) {
-    }
-    CommitIntent intent = upsert(key(2, "a"));
-    intent.tables.push_back({3, false, "copy"});
-    begin(intent);
-    EXPECT_THAT(ledger_->written_since(before), UnorderedElementsAre(1, 2, 3));
-    EXPECT_THAT(ledger_->written_since(between), UnorderedElementsAre(2, 3));
-}
-
 // R18: a transaction that is not mirrored may write the row after this one.
 TEST_F(LedgerTest, WhatIsMirroredWhileSettlingStaysDirtyAndIsNotRepairedBeforeTheEnd) {
     ledger_->begin_settling();

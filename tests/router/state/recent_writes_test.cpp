@@ -1,0 +1,30 @@
+#include "router/state/recent_writes.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace banyan::router {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::IsEmpty;
+using testing::UnorderedElementsAre;
+
+TEST(RecentWrites, KnowsWhichTablesWereWrittenSince) {
+    const auto start = RecentWrites::Clock::now();
+    RecentWrites writes;
+    CommitIntent first;
+    first.writes = {{{1, "a"}}, {{2, "a"}}, {{1, "b"}}};
+    CommitIntent second;
+    second.writes = {{{2, "c"}}};
+    second.tables = {{3, false, "copy"}};
+    second.suspects = {{4, "opaque"}};
+    writes.note(first, start);
+    writes.note(second, start + 10s);
+    EXPECT_THAT(writes.since(start), UnorderedElementsAre(1, 2, 3, 4));
+    EXPECT_THAT(writes.since(start + 1ms), UnorderedElementsAre(2, 3, 4));
+    EXPECT_THAT(writes.since(start + 11s), IsEmpty());
+}
+
+}  // namespace
+}  // namespace banyan::router
