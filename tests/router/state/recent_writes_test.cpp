@@ -14,11 +14,13 @@ TEST(RecentWrites, KnowsWhichTablesWereWrittenSince) {
     const auto start = RecentWrites::Clock::now();
     RecentWrites writes;
     CommitIntent first;
-    first.writes = {{{1, "a"}}, {{2, "a"}}, {{1, "b"}}};
+    for (const RowKey& key : {RowKey{1, "a"}, RowKey{2, "a"}, RowKey{1, "b"}}) {
+        first.writes.push_back(KeyWrite{key});
+    }
     CommitIntent second;
-    second.writes = {{{2, "c"}}};
-    second.tables = {{3, false, "copy"}};
-    second.suspects = {{4, "opaque"}};
+    second.writes.push_back(KeyWrite{RowKey{2, "c"}});
+    second.tables.push_back(TableWrite{3, false, "copy"});
+    second.suspects.push_back(SuspectMark{4, "opaque"});
     writes.note(first, start);
     writes.note(second, start + 10s);
     EXPECT_THAT(writes.since(start), UnorderedElementsAre(1, 2, 3, 4));
