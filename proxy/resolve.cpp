@@ -2,11 +2,11 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/address.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
-#include <algorithm>
 
 namespace banyan::proxy {
 namespace {
@@ -89,7 +89,8 @@ void Resolver::refresh() {
         auto found = lookup_(name.first, name.second);
         const std::lock_guard lock(mutex_);
         auto& known = names_[name];
-        if (!found.empty() && !std::is_permutation(found.begin(), found.end(), known.begin(), known.end())) {
+        if (!found.empty() &&
+            !std::is_permutation(found.begin(), found.end(), known.begin(), known.end())) {
             spdlog::info("{} has other addresses now", name.first);
             known = std::move(found);
         }

@@ -35,8 +35,8 @@ class Resolver {
     /// Looks the name up and keeps doing so. The first time it blocks. A name, an address, or the
     /// directory of a Unix socket.
     void watch(const std::string& host, std::uint16_t port);
-    /// Of a watched name: what was found last; names that can no longer be found keep their addresses.
-    /// Never blocks on a lookup.
+    /// Of a watched name: what was found last; names that can no longer be found keep their
+    /// addresses. Never blocks on a lookup.
     std::vector<Address> addresses(const std::string& host, std::uint16_t port) const;
     /// The addresses known are of no use: look soon.
     void doubt();

@@ -4,8 +4,8 @@
 
 namespace banyan::router {
 
-// The control file's timeline lags behind a promotion until the next checkpoint; the name of the WAL
-// file being written does not.
+// The control file's timeline lags behind a promotion until the next checkpoint; the name of the
+// WAL file being written does not.
 const char* const identity_sql = R"(
 SELECT (SELECT system_identifier::text FROM pg_control_system()),
        CASE WHEN r THEN '' ELSE substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8) END,

@@ -11,10 +11,12 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// A commit under synchronous_commit = off is on disk after at most three times wal_writer_delay, which
-// is at most 10 s; what was acknowledged longer before the server was last seen alive is safe.
+// A commit under synchronous_commit = off is on disk after at most three times wal_writer_delay,
+// which is at most 10 s; what was acknowledged longer before the server was last seen alive is
+// safe.
 constexpr auto loss_margin = 60s;
-// The flushed position is for telling an older copy of the disk after Banyan was away: coarse is enough.
+// The flushed position is for telling an older copy of the disk after Banyan was away: coarse is
+// enough.
 constexpr auto store_interval = 10s;
 
 std::string setting_of(Side side) {
@@ -41,7 +43,8 @@ Result<ServerChange> LineageWatch::look(Side side, Connection& connection,
             return rows.error();
         }
         // It is there, and will not say who it is: as before.
-        spdlog::debug("the {}'s identity cannot be read: {}", to_string(side), rows.error().message);
+        spdlog::debug("the {}'s identity cannot be read: {}", to_string(side),
+                      rows.error().message);
         return ServerChange::none;
     }
     const ServerIdentity now = read_identity(*rows);
@@ -94,9 +97,10 @@ std::vector<SuspectMark> LineageWatch::doubts(Side side, ServerChange what,
     }
     const auto since = *seen - loss_margin;
     const auto since_unix_ms =
-        unix_ms() - std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - since).count();
-    // What the backfill has brought is in no journal, nor what was written before mirroring began or
-    // by the process before this one.
+        unix_ms() -
+        std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - since).count();
+    // What the backfill has brought is in no journal, nor what was written before mirroring began
+    // or by the process before this one.
     if (backfill_done_unix_ms_() > since_unix_ms || backfill_done_unix_ms_() == 0 ||
         core_.started_unix_ms > since_unix_ms) {
         return {{0, reason}};
@@ -117,9 +121,10 @@ void LineageWatch::changed(Side side, ServerChange what, std::optional<Clock::ti
     if (!marks.empty()) {
         core_.ledger.mark_suspect(marks);
     }
-    const std::string doubted = marks.empty()              ? "no table is"
-                                : marks.front().table == 0 ? "every mirrored table is"
-                                                           : std::to_string(marks.size()) + " tables are";
+    const std::string doubted = marks.empty() ? "no table is"
+                                : marks.front().table == 0
+                                    ? "every mirrored table is"
+                                    : std::to_string(marks.size()) + " tables are";
     if (what == ServerChange::restarted) {
         spdlog::warn("the {} was restarted: {} suspect", to_string(side), doubted);
         return;

@@ -1,7 +1,7 @@
-// Keeps watch over which server stands behind each of the two addresses, across restarts of Banyan too,
-// and draws the consequences when it is not the one of the last look (lineage.hpp): the mirrored tables
-// that may differ now become suspect, and where it is another server altogether, whoever still talks to
-// the former one must stop. router/migration/README.md has the cases.
+// Keeps watch over which server stands behind each of the two addresses, across restarts of Banyan
+// too, and draws the consequences when it is not the one of the last look (lineage.hpp): the
+// mirrored tables that may differ now become suspect, and where it is another server altogether,
+// whoever still talks to the former one must stop. router/migration/README.md has the cases.
 #pragma once
 
 #include <array>
@@ -38,7 +38,7 @@ class LineageWatch {
     struct Watched {
         std::mutex asking;  ///< held over the question, so that positions are compared in order
         View view;
-        std::optional<ServerIdentity> known;  ///< the last one that was not in recovery
+        std::optional<ServerIdentity> known;    ///< the last one that was not in recovery
         std::optional<Clock::time_point> seen;  ///< when, by this process
         Clock::time_point stored;
     };

@@ -66,7 +66,8 @@ Result<Rows> exec_until(PGconn* connection, const std::string& sql,
         if (failed) {
             continue;
         }
-        if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK || status == PGRES_EMPTY_QUERY) {
+        if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK ||
+            status == PGRES_EMPTY_QUERY) {
             answer = rows;
         } else {
             failed = true;

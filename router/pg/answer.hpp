@@ -1,5 +1,6 @@
-// Questions that must be answered in time. Connection::exec waits as long as the server takes; here a
-// server that is stopped rather than gone, which accepts connections and never answers, is an error.
+// Questions that must be answered in time. Connection::exec waits as long as the server takes; here
+// a server that is stopped rather than gone, which accepts connections and never answers, is an
+// error.
 #pragma once
 
 #include <chrono>
@@ -9,8 +10,8 @@
 
 namespace banyan::router {
 
-/// The SQLSTATE of an Error that says a server did not answer in time (connection_failure): it may be
-/// stopped, or out of reach. Any other error is an answer, or a refusal by the network.
+/// The SQLSTATE of an Error that says a server did not answer in time (connection_failure): it may
+/// be stopped, or out of reach. Any other error is an answer, or a refusal by the network.
 inline constexpr const char* no_answer = "08006";
 
 /// As Connection::exec(sql), and no_answer after the deadline; the connection is of no use then.

@@ -1,7 +1,7 @@
 // Every connection that Banyan's own threads have open, so that a thread which waits for a server
 // that will never answer (stopped, or replaced behind its address) can be freed: the socket is shut
-// down, and the call returns an error. Keepalives do not help there: the machine still answers them.
-// Thread-safe.
+// down, and the call returns an error. Keepalives do not help there: the machine still answers
+// them. Thread-safe.
 #pragma once
 
 #include <libpq-fe.h>

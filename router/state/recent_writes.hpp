@@ -1,5 +1,5 @@
-// When each table was last written, roughly: the beginning of its last commit, by this process. For the
-// day a server loses what it had acknowledged shortly before. Thread-safe.
+// When each table was last written, roughly: the beginning of its last commit, by this process. For
+// the day a server loses what it had acknowledged shortly before. Thread-safe.
 #pragma once
 
 #include <chrono>

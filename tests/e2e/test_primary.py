@@ -13,7 +13,7 @@ import kit
 from kit import wait_until
 from relay import Relay
 from test_random_writers import ROWS, SCHEMA, check_receipts, start_writers
-from wire import Closed, Wire, WireError, fields_of, query
+from wire import Wire, WireError, fields_of, query
 
 MIRROR = {"commit_timeout_ms": 2000, "lock_timeout_ms": 400, "connect_timeout_ms": 1000, "probe_interval_ms": 200}
 SIMPLE = "create table t (id int primary key, v text)"
@@ -479,3 +479,30 @@ def test_a_frozen_primary_wedges_neither_the_operators_pages_nor_the_workers(pai
     banyan.settle_and_compare(90)
     it.source.freeze()
     assert banyan.stop(60) == 0
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_server_that_dies_while_clients_are_held_ends_the_change_and_nothing_else(pair, side):
+    it = pair()
+    it.banyan.sections["switchover"] = {"deadline_ms": int(20000 * kit.SLOW)}
+    banyan = it.start(SIMPLE, "insert into t select g, 'old' from generate_series(1, 100) g", "DUAL_READ")
+    banyan.feed_shadow_reads()
+    wait_until(lambda: all(gate["verdict"] == "pass" for gate in banyan.admin.gates("SWITCHOVER")), lambda: banyan.admin.gates("SWITCHOVER"), 60 * kit.SLOW)
+    open_one, held = banyan.wire(), banyan.wire()
+    open_one.query("begin; update t set v = 'open' where id = 1").ok()
+    number = banyan.admin.start_transition("SWITCHOVER")["id"]
+    wait_until(lambda: banyan.admin.status()["hold"], banyan.admin.status, 60 * kit.SLOW)
+    held.send(query("update t set v = 'held' where id = 2"))
+    getattr(it, side).stop("immediate")
+    if side == "target":
+        open_one.query("commit").ok()
+    wait_until(lambda: banyan.admin.get(f"/transitions/{number}")["state"] in ("failed", "timed_out", "aborted"),
+               lambda: banyan.admin.get(f"/transitions/{number}"), 60 * kit.SLOW)
+    assert (banyan.admin.phase(), banyan.admin.status()["hold"]) == ("DUAL_READ", False)
+    if side == "target":
+        held.reply().ok()  # it only waited
+    getattr(it, side).restart()
+    wait_until(lambda: ready(banyan)[0] == 200, lambda: ready(banyan), 30 * kit.SLOW)
+    banyan.settle_and_compare(90)
+    banyan.lead_to("SWITCHOVER")
+    banyan.settle_and_compare(60)

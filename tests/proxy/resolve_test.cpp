@@ -120,8 +120,9 @@ TEST(Resolver, AddressesAndDirectoriesAreLookedUpOnce) {
     resolver.refresh();
     EXPECT_EQ(names.asked, 3);
     const auto there = Resolver::look_up("/run/postgresql", 5432);
-    EXPECT_EQ(there, Addresses{boost::asio::local::stream_protocol::endpoint(
-                         "/run/postgresql/.s.PGSQL.5432")});
+    EXPECT_EQ(
+        there,
+        Addresses{boost::asio::local::stream_protocol::endpoint("/run/postgresql/.s.PGSQL.5432")});
 }
 
 }  // namespace
