@@ -30,7 +30,7 @@ auto Connector::guarded(F function) {
 
 void Connector::start(Done done) {
     done_ = std::move(done);
-    addresses_ = resolve(endpoint_);
+    addresses_ = context_.resolver->addresses(endpoint_.host, endpoint_.port);
     if (addresses_.empty()) {
         loop_.post([self = shared_from_this()] {
             if (self->done_) {
@@ -123,6 +123,7 @@ void Connector::failed(const std::string& why) {
         try_next();
         return;
     }
+    context_.resolver->doubt();
     const auto done = std::move(done_);
     done_ = nullptr;
     done(Error{why, ""});

@@ -16,10 +16,12 @@
 #include "router/shadow/discrepancy.hpp"
 #include "router/state/ledger.hpp"
 #include "router/state/prepared_transactions.hpp"
+#include "router/state/recent_writes.hpp"
 
 namespace banyan::proxy {
 
 class EventLoop;
+class Resolver;
 class Session;
 
 /// Finds the session a CancelRequest means. Thread-safe.
@@ -50,11 +52,13 @@ struct Context {
     router::Ledger& ledger;
     router::Breaker& breaker;
     Tls& tls;
+    Resolver* resolver = nullptr;  ///< the Proxy's
     Admission admission{config.limits};
     CancelRegistry cancels{};
     router::KeyDeriver key_deriver{};
     router::Verifiers verifiers{config};
     router::PreparedTransactions prepared{};
+    router::RecentWrites recent_writes{};
     /// Longest time a client's message waited in a hold, in microseconds.
     std::atomic<std::int64_t> longest_hold_us{0};
     std::function<void(router::PendingDiscrepancy)> report_discrepancy{};

@@ -9,7 +9,6 @@
 #include <thread>
 
 #include "protocol/messages.hpp"
-#include "proxy/resolve.hpp"
 #include "proxy/session.hpp"
 
 namespace banyan::proxy {
@@ -31,6 +30,7 @@ void refuse(int handle) {
 
 Proxy::Proxy(Context& context, const router::Directive& directive)
     : context_(context), directive_(directive) {
+    context.resolver = &resolver_;
     std::uint32_t threads = context.config.threads;
     if (threads == 0) {
         threads = std::max(1U, std::thread::hardware_concurrency());
@@ -49,8 +49,8 @@ Proxy::~Proxy() {
 }
 
 void Proxy::start() {
-    resolve(context_.config.source);
-    resolve(context_.config.target);
+    resolver_.watch(context_.config.source.host, context_.config.source.port);
+    resolver_.watch(context_.config.target.host, context_.config.target.port);
     for (auto& loop : loops_) {
         loop->start();
     }
@@ -240,6 +240,22 @@ std::vector<std::int32_t> Proxy::backends(router::Side side) {
         }
     }
     return ids;
+}
+
+void Proxy::server_replaced(router::Side side) {
+    resolver_.refresh();
+    for (auto& loop : loops_) {
+        loop->post([&loop = *loop, side] {
+            const auto sessions = loop.sessions;
+            for (const auto& session : sessions) {
+                session->server_replaced(side);
+            }
+        });
+    }
+}
+
+std::vector<router::TableId> Proxy::written_since(std::chrono::steady_clock::time_point since) {
+    return context_.recent_writes.since(since);
 }
 
 std::uint64_t Proxy::counter_total(router::Counter counter) {

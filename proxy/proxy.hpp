@@ -10,6 +10,7 @@
 #include "proxy/context.hpp"
 #include "proxy/event_loop.hpp"
 #include "proxy/listener.hpp"
+#include "proxy/resolve.hpp"
 #include "router/metrics/counter_source.hpp"
 #include "router/migration/fleet.hpp"
 #include "router/model/result.hpp"
@@ -39,6 +40,9 @@ class Proxy : public router::Fleet, public router::CounterSource {
     std::chrono::microseconds longest_hold() override;
     void reset_longest_hold() override;
     std::vector<std::int32_t> backends(router::Side side) override;
+    void server_replaced(router::Side side) override;
+    std::vector<router::TableId> written_since(
+        std::chrono::steady_clock::time_point since) override;
     std::uint64_t counter_total(router::Counter counter) override;
 
     // CounterSource
@@ -49,6 +53,7 @@ class Proxy : public router::Fleet, public router::CounterSource {
     std::vector<std::shared_ptr<Session>> live_sessions();
 
     Context& context_;
+    Resolver resolver_;
     std::vector<std::unique_ptr<EventLoop>> loops_;
     std::unique_ptr<Listener> listener_;
     std::size_t next_loop_ = 0;

@@ -445,6 +445,7 @@ void Session::send_cancel(router::Side side, std::uint32_t process_id, std::uint
 router::TxnId Session::begin_commit(router::CommitIntent intent) {
     // The answer may come, on another thread, before the number is known here.
     auto number = std::make_shared<std::atomic<router::TxnId>>(0);
+    context_.recent_writes.note(intent);
     const auto txn = context_.ledger.begin_commit(
         std::move(intent), [self = shared_from_this(), number](bool durable) {
             self->loop_.post([self, number, durable] {
@@ -550,6 +551,14 @@ void Session::terminate() {
         return;
     }
     event([this] { machine_.terminate(); });
+}
+
+void Session::server_replaced(router::Side side) {
+    if (peer(side).connected || peer(side).connector) {
+        event([this, side] {
+            machine_.server_lost(side, "another server has taken its place");
+        });
+    }
 }
 
 router::SessionInfo Session::info() const {

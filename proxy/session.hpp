@@ -38,6 +38,8 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     void cancel(const std::function<void()>& done);
     /// Ends the session with 57P01.
     void terminate();
+    /// What it has open to this side goes to a server that is no longer the database.
+    void server_replaced(router::Side side);
 
     // --- from any thread ---
     std::uint64_t adopted_epoch() const { return adopted_epoch_.load(); }

@@ -11,6 +11,7 @@
 #include "router/migration/control.hpp"
 #include "router/migration/core.hpp"
 #include "router/migration/facts.hpp"
+#include "router/migration/lineage_watch.hpp"
 #include "router/migration/probe.hpp"
 #include "router/migration/verifier.hpp"
 #include "router/migration/workers.hpp"
@@ -40,6 +41,7 @@ class Control::Impl {
     Core core;
     Workers workers;
     Verifier verifier;
+    LineageWatch lineage;
     Probe probe;
     DiscrepancyStore discrepancies;
     Recheck recheck;

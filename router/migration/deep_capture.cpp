@@ -87,7 +87,8 @@ Answer<boost::json::object> Control::remove_capture(const Actor& actor) {
         if (!connection) {
             return refused(side, connection.error());
         }
-        auto gone = wait_for_older_transactions(*connection, removal_patience);
+        std::string since;
+        auto gone = wait_for_older_transactions(*connection, removal_patience, since);
         if (gone) {
             gone = router::remove_capture(*connection, core.capture_options());
         }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "router/migration/lineage.hpp"
+
 namespace banyan::router {
 namespace {
 
@@ -102,8 +104,11 @@ SideFacts measure_side(const Endpoint& endpoint, const std::vector<std::string>&
         facts.error = alive.error().message;
         return facts;
     }
-    if (auto rows = connection->exec("SELECT system_identifier FROM pg_control_system()"); rows) {
-        facts.system_identifier = rows->text(0, 0);
+    if (auto rows = connection->exec(identity_sql); rows) {
+        const ServerIdentity identity = read_identity(*rows);
+        facts.system_identifier = identity.system;
+        facts.in_recovery = identity.in_recovery;
+        facts.read_only = identity.read_only;
     } else {
         facts.error = rows.error().message;
     }

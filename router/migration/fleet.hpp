@@ -73,6 +73,12 @@ class Fleet {
     virtual void reset_longest_hold() = 0;
     /// Process ids of all backends Banyan's sessions hold on this side.
     virtual std::vector<std::int32_t> backends(Side side) = 0;
+    /// Another server stands behind this side's address (a failover). Sessions that have the side as
+    /// their primary end, the others give up their connection to it and make a new one. Names are
+    /// looked up anew before.
+    virtual void server_replaced(Side side) = 0;
+    /// Tables of the transactions whose commit began since then; 0 stands for all.
+    virtual std::vector<TableId> written_since(std::chrono::steady_clock::time_point since) = 0;
     /// Sum of one counter over all event loops.
     virtual std::uint64_t counter_total(Counter counter) = 0;
 };

@@ -17,6 +17,7 @@ using namespace std::chrono_literals;
 
 constexpr auto settle_limit = 10s;
 constexpr auto long_transaction = 50ms;
+constexpr auto identity_timeout = 5s;
 
 constexpr const char* create_heartbeat =
     "CREATE SCHEMA IF NOT EXISTS banyan; CREATE TABLE IF NOT EXISTS banyan.heartbeat "
@@ -55,6 +56,9 @@ Walk::Outcome Walk::prepare_flip() {
         }
         (side == primary_of(from_) ? primary_ : mirror_).emplace(std::move(*connection));
     }
+    if (const Outcome failure = same_servers()) {
+        return failure;
+    }
     watchdog_ = std::make_unique<Watchdog>(
         active_.deadline, active_.cancelled,
         std::vector<int>{PQsocket(primary_->raw()), PQsocket(mirror_->raw())}, [this] {
@@ -75,6 +79,24 @@ Walk::Outcome Walk::prepare_flip() {
         return failure;
     }
     return prove_reverse();
+}
+
+// A server that has crashed since the probe's last look may have lost what the ledger takes for done. A
+// crash from here on breaks these connections, which the real writes of prove_reverse() go through; and
+// their commits bring to the disk all that was committed before.
+Walk::Outcome Walk::same_servers() {
+    for (const Side side : {primary_of(from_), mirror_of(from_)}) {
+        auto& connection = side == primary_of(from_) ? *primary_ : *mirror_;
+        const auto change = lineage_.look(side, connection, identity_timeout);
+        if (!change || *change != ServerChange::none) {
+            return Failure{TransitionState::failed,
+                           "The " + std::string(to_string(side)) + " " +
+                               (change ? "is not as it was (" + std::string(to_string(*change)) +
+                                             "): its tables are verified first."
+                                       : "does not answer: " + change.error().message)};
+        }
+    }
+    return std::nullopt;
 }
 
 Walk::Outcome Walk::read_new_catalog() {

@@ -69,6 +69,25 @@ Gate reachable(const Facts& facts, Side side) {
                             ": " + it.error));
 }
 
+/// A database that is to take writes, as mirror or as primary.
+Gate takes_writes(const Facts& facts, Side side) {
+    const SideFacts& it = facts_of(facts, side);
+    const std::string name = std::string(to_string(side)) + "_takes_writes";
+    if (!it.in_recovery) {
+        return unknown(name, true, "Whether it does could not be read: " + it.error);
+    }
+    if (*it.in_recovery) {
+        return hard(verdict(name, false, text("in recovery"), true,
+                            "The " + std::string(to_string(side)) +
+                                " is a standby: it takes no writes until it is promoted. Does its "
+                                "address lead to the right server?"));
+    }
+    return verdict(name, !it.read_only, !it.read_only, true,
+                   "The " + std::string(to_string(side)) +
+                       " says default_transaction_read_only = on: clients' writes would fail with "
+                       "25006 unless they ask for read-write transactions.");
+}
+
 Gate different_clusters(const Facts& facts) {
     const auto& a = facts.source;
     const auto& b = facts.target;
@@ -352,6 +371,7 @@ std::vector<Gate> evaluate_gates(Phase from, Phase to, const Facts& facts) {
                 return {};
             }
             return {reachable(facts, Side::source), reachable(facts, Side::target),
+                    takes_writes(facts, Side::target),
                     different_clusters(facts),      schema_matches(facts),
                     mappings(facts),
                     tables_capturable(facts),       mirror_privileges(facts),
@@ -360,12 +380,14 @@ std::vector<Gate> evaluate_gates(Phase from, Phase to, const Facts& facts) {
             if (forward) {
                 return {backfill_done(facts), breaker(facts), dirty_keys(facts)};
             }
-            return {reachable(facts, Side::source), breaker(facts),
+            return {reachable(facts, Side::source), takes_writes(facts, Side::source),
+                    breaker(facts),
                     suspect_tables(facts),          dirty_keys(facts),
                     journal_healthy(facts),         sequences_present(facts, Side::target),
                     large_objects(facts, Side::target), bypassing_writers(facts)};
         case Phase::switchover:
             return {reachable(facts, Side::target),
+                    takes_writes(facts, Side::target),
                     backfill_done(facts),
                     breaker(facts),
                     suspect_tables(facts),

@@ -35,6 +35,8 @@ struct SideFacts {
     std::string error;              ///< why not, or which fact could not be read
     std::string system_identifier;  ///< of the cluster; empty: not readable
     std::string database;
+    std::optional<bool> in_recovery;  ///< a standby
+    bool read_only = false;           ///< default_transaction_read_only for Banyan's role
     std::optional<std::vector<std::string>> roles_without_replication_role;  ///< may not SET it
     std::optional<std::vector<std::string>> sequences;                       ///< schema.name
     std::optional<std::int64_t> large_objects;  ///< how many

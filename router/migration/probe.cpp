@@ -1,11 +1,12 @@
 #include "router/migration/probe.hpp"
 
-#include <poll.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <cerrno>
 
 #include "router/migration/clock.hpp"
+#include "router/pg/answer.hpp"
+#include "router/pg/lifelines.hpp"
 
 namespace banyan::router {
 namespace {
@@ -15,41 +16,12 @@ using namespace std::chrono_literals;
 constexpr auto idle_interval = 3s;
 constexpr auto answer_timeout = 2s;
 
-// A server that is stopped rather than gone accepts the question and never answers.
-Result<void> answers(Connection& connection) {
-    PGconn* conn = connection.raw();
-    if (PQsendQuery(conn, "SELECT 1") != 1) {
-        return Error{PQerrorMessage(conn), ""};
-    }
-    const auto deadline = std::chrono::steady_clock::now() + answer_timeout;
-    for (;;) {
-        while (PQisBusy(conn) == 0) {
-            PGresult* result = PQgetResult(conn);
-            if (result == nullptr) {
-                return {};
-            }
-            const bool good = PQresultStatus(result) == PGRES_TUPLES_OK;
-            PQclear(result);
-            if (!good) {
-                return Error{PQerrorMessage(conn), ""};
-            }
-        }
-        const auto left = std::chrono::ceil<std::chrono::milliseconds>(
-                              deadline - std::chrono::steady_clock::now())
-                              .count();
-        pollfd waiting{PQsocket(conn), POLLIN, 0};
-        if (left <= 0 || (::poll(&waiting, 1, static_cast<int>(left)) < 0 && errno != EINTR)) {
-            return Error{"connected, but no answer to SELECT 1 in time", ""};
-        }
-        if (PQconsumeInput(conn) != 1) {
-            return Error{PQerrorMessage(conn), ""};
-        }
-    }
-}
+// A server that is stopped rather than gone accepts connections and never answers.
+constexpr int looks_before_cut = 2;
 
 }  // namespace
 
-Probe::Probe(Core& core) : core_(core) {}
+Probe::Probe(Core& core, LineageWatch& lineage) : core_(core), lineage_(lineage) {}
 Probe::~Probe() {
     stop();
 }
@@ -87,14 +59,28 @@ Reachability Probe::ask(Side side) {
     endpoint.connect_timeout =
         std::min(endpoint.connect_timeout, core_.config.mirror.connect_timeout);
     auto connection = Connection::open(endpoint, "banyan-probe");
-    Result<void> answer = connection ? answers(*connection) : Result<void>(connection.error());
+    auto answer = connection ? lineage_.look(side, *connection, answer_timeout)
+                             : Result<ServerChange>(connection.error());
     Reachability now;
     now.known = true;
     now.reachable = answer.has_value();
     now.error = answer ? "" : answer.error().message;
     now.checked_unix_ms = unix_ms();
-    const std::lock_guard lock(mutex_);
-    sides_.at(static_cast<std::size_t>(side)) = now;
+    const auto index = static_cast<std::size_t>(side);
+    bool cut = false;
+    {
+        const std::lock_guard lock(mutex_);
+        sides_.at(index) = now;
+        const bool silent = !answer && answer.error().sqlstate == no_answer;
+        unanswered_.at(index) = silent ? unanswered_.at(index) + 1 : 0;
+        cut = unanswered_.at(index) >= looks_before_cut;
+    }
+    if (cut) {
+        if (const auto freed = Lifelines::all().cut(endpoint.host, endpoint.port); freed > 0) {
+            spdlog::warn("the {} does not answer: {} connections of Banyan's own are given up",
+                         to_string(side), freed);
+        }
+    }
     return now;
 }
 

@@ -1,5 +1,6 @@
-// Asks both databases whether they are there: closes the breaker when the mirror is well again,
-// and keeps what readiness and the status page show.
+// Asks both databases whether they are there, and whether they are still the same ones (LineageWatch):
+// closes the breaker when the mirror is well again, keeps what readiness and the status page show, and
+// frees the threads that wait for a server that does not answer any more.
 #pragma once
 
 #include <array>
@@ -10,6 +11,7 @@
 #include <thread>
 
 #include "router/migration/core.hpp"
+#include "router/migration/lineage_watch.hpp"
 
 namespace banyan::router {
 
@@ -22,7 +24,7 @@ struct Reachability {
 
 class Probe {
    public:
-    explicit Probe(Core& core);
+    Probe(Core& core, LineageWatch& lineage);
     ~Probe();
     void start();
     void stop();
@@ -35,9 +37,11 @@ class Probe {
     void work();
 
     Core& core_;
+    LineageWatch& lineage_;
     mutable std::mutex mutex_;
     std::condition_variable wake_;
     std::array<Reachability, 2> sides_;
+    std::array<int, 2> unanswered_{};  ///< looks in a row
     bool woken_ = false;
     bool stopping_ = false;
     std::thread thread_;

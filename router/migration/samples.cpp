@@ -88,6 +88,19 @@ std::vector<Control::Sample> Control::samples() {
             out.gauge("backend_up", {{"side", std::string(to_string(side))}}, it.reachable,
                       "1 if the database answered the last probe.");
         }
+        const auto lineage = impl_->lineage.view(side);
+        if (lineage.identity) {
+            out.gauge("backend_in_recovery", {{"side", std::string(to_string(side))}},
+                      lineage.identity->in_recovery, "1 while the server is a standby.");
+        }
+        for (const auto what : {ServerChange::restarted, ServerChange::failed_over,
+                                ServerChange::went_back, ServerChange::other_cluster}) {
+            out.counter("backend_changes_total",
+                        {{"side", std::string(to_string(side))},
+                         {"change", std::string(to_string(what))}},
+                        lineage.changes.at(static_cast<std::size_t>(what)),
+                        "Times the server was found to be another, or restarted.");
+        }
     }
     const RepairStatus repair = impl_->workers.repair_status();
     out.counter("repaired_keys_total", {}, core.ledger.stats().repaired_total,

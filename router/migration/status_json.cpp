@@ -11,11 +11,20 @@ boost::json::value or_null(std::int64_t at) {
     return at == 0 ? boost::json::value(nullptr) : boost::json::value(at);
 }
 
-boost::json::object to_json(const Reachability& it) {
+boost::json::object side_json(const Reachability& it, const LineageWatch::View& lineage) {
+    const auto& identity = lineage.identity;
     return {
         {"reachable", it.known ? boost::json::value(it.reachable) : boost::json::value(nullptr)},
         {"error", it.error},
-        {"checked_unix_ms", it.checked_unix_ms}};
+        {"checked_unix_ms", it.checked_unix_ms},
+        {"system_identifier", identity ? identity->system : ""},
+        {"timeline", identity ? identity->timeline : ""},
+        {"in_recovery", identity ? boost::json::value(identity->in_recovery)
+                                 : boost::json::value(nullptr)},
+        {"last_change", lineage.changed_unix_ms == 0
+                            ? boost::json::value(nullptr)
+                            : boost::json::value(to_string(lineage.last_change))},
+        {"changed_unix_ms", or_null(lineage.changed_unix_ms)}};
 }
 
 boost::json::object to_json(const TableProgress& it) {
@@ -181,8 +190,10 @@ boost::json::object Control::status() {
               {"without_mirror", adoption.without_mirror},
               {"blocked", adoption.blocked},
               {"oldest_transaction_ms", adoption.oldest_transaction.count()}}},
-            {"source", to_json(impl_->probe.of(Side::source))},
-            {"target", to_json(impl_->probe.of(Side::target))},
+            {"source",
+             side_json(impl_->probe.of(Side::source), impl_->lineage.view(Side::source))},
+            {"target",
+             side_json(impl_->probe.of(Side::target), impl_->lineage.view(Side::target))},
             {"breaker",
              {{"state", core.breaker.allows() ? "closed" : "open"},
               {"opened_total", core.breaker.opened_total()}}},

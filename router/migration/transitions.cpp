@@ -251,7 +251,7 @@ Answer<boost::json::object> Control::Impl::create_transition(const TransitionReq
         return refuse(503, "not-started", "Banyan is ending.");
     }
     walk_ = std::thread([this, active] {
-        Walk(core, workers, verifier, *active).run();
+        Walk(core, workers, verifier, lineage, *active).run();
         const std::lock_guard done(mutex_);
         active_.reset();
         busy_ = false;

@@ -44,10 +44,12 @@ void sync_point_after(Step step) {
 
 }  // namespace
 
-Walk::Walk(Core& core, Workers& workers, Verifier& verifier, ActiveTransition& active)
+Walk::Walk(Core& core, Workers& workers, Verifier& verifier, LineageWatch& lineage,
+           ActiveTransition& active)
     : core_(core),
       workers_(workers),
       verifier_(verifier),
+      lineage_(lineage),
       active_(active),
       from_(active.copy().from),
       to_(active.copy().to),

@@ -10,6 +10,7 @@
 
 #include "router/migration/active.hpp"
 #include "router/migration/core.hpp"
+#include "router/migration/lineage_watch.hpp"
 #include "router/migration/verifier.hpp"
 #include "router/migration/watchdog.hpp"
 #include "router/migration/workers.hpp"
@@ -18,7 +19,8 @@ namespace banyan::router {
 
 class Walk {
    public:
-    Walk(Core& core, Workers& workers, Verifier& verifier, ActiveTransition& active);
+    Walk(Core& core, Workers& workers, Verifier& verifier, LineageWatch& lineage,
+         ActiveTransition& active);
     /// The gates have been passed already. Returns when the transition has its final state, or the
     /// process ends.
     void run();
@@ -33,6 +35,7 @@ class Walk {
     Outcome perform(Step step);
     Outcome load_catalog();
     Outcome prepare_flip();
+    Outcome same_servers();
     Outcome read_new_catalog();
     Outcome settle();
     Outcome ask_sessions();
@@ -68,6 +71,7 @@ class Walk {
     Core& core_;
     Workers& workers_;
     Verifier& verifier_;
+    LineageWatch& lineage_;
     ActiveTransition& active_;
     const Phase from_;
     const Phase to_;

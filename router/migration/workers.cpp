@@ -231,7 +231,9 @@ Result<void> Workers::wait_for_orphans() {
         if (!connection) {
             return connection.error();
         }
-        BANYAN_TRY(wait_for_older_transactions(*connection, recovery_patience));
+        BANYAN_TRY(wait_for_older_transactions(
+            *connection, recovery_patience,
+            recovering_since_.at(static_cast<std::size_t>(side))));
     }
     return {};
 }

@@ -2,6 +2,7 @@
 // loads the catalogue (again), takes mirroring up after a restart, and notes the backfill's end.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <condition_variable>
 #include <memory>
@@ -79,6 +80,7 @@ class Workers {
 
     mutable std::mutex workers_mutex_;
     std::string recovery_error_;
+    std::array<std::string, 2> recovering_since_;  ///< by each server's clock; keeper's thread only
     std::shared_ptr<Repair> repair_;
     std::shared_ptr<Backfill> backfill_;
 };

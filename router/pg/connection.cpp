@@ -1,14 +1,14 @@
 #include "router/pg/connection.hpp"
 
-#include <poll.h>
-
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <charconv>
 #include <cstring>
 #include <limits>
 #include <utility>
+
+#include "router/pg/answer.hpp"
+#include "router/pg/lifelines.hpp"
 
 namespace banyan::router {
 namespace {
@@ -28,7 +28,10 @@ SELECT pg_catalog.set_config(s.name, v.value, false)
                ('idle_in_transaction_session_timeout', '0'), ('idle_session_timeout', '0'),
                ('default_transaction_isolation', 'read committed'),
                ('default_transaction_read_only', 'off'), ('default_transaction_deferrable', 'off'),
-               ('row_security', 'off')) AS v(name, value)
+               ('row_security', 'off'),
+               ('synchronous_commit', CASE pg_catalog.current_setting('synchronous_commit')
+                    WHEN 'off' THEN 'on' ELSE pg_catalog.current_setting('synchronous_commit') END)
+       ) AS v(name, value)
   JOIN pg_catalog.pg_settings s ON pg_catalog.lower(s.name) = pg_catalog.lower(v.name))";
 
 // libpq's own messages span lines; one line suits a log and an API better.
@@ -42,34 +45,15 @@ std::string trimmed(const char* text) {
     return message;
 }
 
-// Waits for the socket in the direction that libpq asked for; false when the deadline passes.
-bool wait_socket(PGconn* conn, PostgresPollingStatusType wanted, Clock::time_point deadline) {
-    for (;;) {
-        const auto left =
-            std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
-        if (left <= 0) {
-            return false;
-        }
-        pollfd waiting{};
-        waiting.fd = PQsocket(conn);
-        waiting.events = wanted == PGRES_POLLING_READING ? POLLIN : POLLOUT;
-        const int ready = ::poll(&waiting, 1, static_cast<int>(std::min<long>(left, 60'000)));
-        if (ready > 0 || (ready < 0 && errno != EINTR)) {
-            return true;
-        }
-    }
-}
-
 // libpq's own connect_timeout knows whole seconds only, and no fewer than two.
-Result<void> connect(PGconn* conn, std::chrono::milliseconds timeout) {
-    const auto deadline = Clock::now() + timeout;
+Result<void> connect(PGconn* conn, Clock::time_point deadline) {
     PostgresPollingStatusType wanted = PGRES_POLLING_WRITING;
     while (PQstatus(conn) != CONNECTION_BAD && wanted != PGRES_POLLING_OK) {
         if (wanted == PGRES_POLLING_FAILED) {
             break;
         }
-        if (!wait_socket(conn, wanted, deadline)) {
-            return Error{"no answer within " + std::to_string(timeout.count()) + " ms", ""};
+        if (!wait_for_socket(conn, wanted == PGRES_POLLING_WRITING, deadline)) {
+            return Error{"no answer in time", no_answer};
         }
         wanted = PQconnectPoll(conn);
     }
@@ -114,6 +98,15 @@ std::int64_t Rows::affected() const {
     return value;
 }
 
+namespace {
+
+void close_connection(PGconn* conn) {
+    Lifelines::all().forget(conn);
+    PQfinish(conn);
+}
+
+}  // namespace
+
 Result<Connection> Connection::open(const Endpoint& endpoint, const std::string& application) {
     const std::string port = std::to_string(endpoint.port);
     constexpr const char* no_file = "/nonexistent";
@@ -151,20 +144,30 @@ Result<Connection> Connection::open(const Endpoint& endpoint, const std::string&
     Connection connection(conn);
     const std::string where = "cannot connect to " + endpoint.host + ":" + port + "/" +
                               endpoint.database + " as " + endpoint.user + ": ";
-    if (auto connected = connect(conn, endpoint.connect_timeout); !connected) {
-        return Error{where + connected.error().message, connected.error().sqlstate};
+    const auto deadline = Clock::now() + endpoint.connect_timeout;
+    const auto failed = [&](const Error& error) {
+        const bool late = error.sqlstate == no_answer;
+        return Error{where + (late ? "no answer within " +
+                                         std::to_string(endpoint.connect_timeout.count()) + " ms"
+                                   : error.message),
+                     error.sqlstate};
+    };
+    if (auto connected = connect(conn, deadline); !connected) {
+        return failed(connected.error());
     }
     PQsetNoticeReceiver(
         conn, [](void*, const PGresult*) {}, nullptr);
     // A SQL_ASCII database holds bytes, not characters: any conversion could refuse or change them.
     const char* encoding = PQparameterStatus(conn, "server_encoding");
     const bool raw_bytes = encoding != nullptr && std::strcmp(encoding, "SQL_ASCII") == 0;
-    if (PQsetClientEncoding(conn, raw_bytes ? "SQL_ASCII" : "UTF8") != 0) {
-        return Error{where + trimmed(PQerrorMessage(conn)), ""};
+    const std::string client_encoding =
+        std::string("SET client_encoding = '") + (raw_bytes ? "SQL_ASCII" : "UTF8") + "';";
+    if (auto set = exec_until(conn, client_encoding + fixed_settings, deadline); !set) {
+        return failed(set.error());
     }
-    if (auto set = connection.exec(fixed_settings); !set) {
-        return Error{where + set.error().message, set.error().sqlstate};
-    }
+    Lifelines::all().add(conn, endpoint.host, endpoint.port);
+    connection.conn_.release();
+    connection.conn_ = {conn, &close_connection};
     return connection;
 }
 

@@ -30,12 +30,15 @@ SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND backend_st
 }  // namespace
 
 Result<void> wait_for_older_transactions(Connection& connection,
-                                         std::chrono::milliseconds timeout) {
+                                         std::chrono::milliseconds timeout, std::string& since) {
     const auto deadline = std::chrono::steady_clock::now() + timeout;
     auto clock = connection.exec("SELECT t, t + interval '" + std::to_string(grace.count()) +
                                  " milliseconds' FROM clock_timestamp() AS c(t)");
     if (!clock) {
         return std::move(clock).error();
+    }
+    if (since.empty()) {
+        since = clock->text(0, 0);
     }
     auto unseen = connection.exec(hidden);
     if (!unseen) {
@@ -47,7 +50,7 @@ Result<void> wait_for_older_transactions(Connection& connection,
             "GRANT pg_monitor to it",
             "42501"};
     }
-    const std::vector<Param> params = {Param::text(clock->text(0, 0)),
+    const std::vector<Param> params = {Param::text(since),
                                        Param::text(clock->text(0, 1))};
     for (;;) {
         auto rows = connection.exec(in_the_way, params);

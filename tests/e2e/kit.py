@@ -61,6 +61,19 @@ class Cluster:
         self.stopped = []
         self.sql(ROLES)
 
+    @classmethod
+    def standby_of(cls, primary, directory):
+        """A streaming standby, asynchronous."""
+        standby = cls.__new__(cls)
+        standby.directory = pathlib.Path(directory)
+        standby.directory.mkdir(parents=True)
+        standby.stopped = []
+        standby.port = int(standby.script("standby", str(primary.port)).split()[-1])
+        return standby
+
+    def promote(self):
+        self.script("promote")
+
     def script(self, command, *arguments):
         return subprocess.run([ROOT / "tests/support/cluster", command, self.directory, *arguments], check=True,
                               stdout=subprocess.PIPE, timeout=120, text=True).stdout
@@ -116,6 +129,10 @@ class Cluster:
         postmaster = int((self.directory / "data" / "postmaster.pid").read_text().split()[0])
         children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(postmaster)], stdout=subprocess.PIPE, text=True, check=False)
         return [postmaster] + [int(pid) for pid in children.stdout.split()]
+
+    def kill_postmaster(self):
+        """kill -9; its children notice and end, some of them when they have nothing to do."""
+        os.kill(self.processes()[0], signal.SIGKILL)
 
     def freeze(self):
         """SIGSTOP: connections are accepted by the kernel, and nothing ever answers."""

@@ -48,6 +48,10 @@ class FakeFleet : public Fleet {
     std::chrono::microseconds longest_hold() override { return longest_; }
     void reset_longest_hold() override { longest_ = 0us; }
     std::vector<std::int32_t> backends(Side) override { return ours; }
+    void server_replaced(Side) override { ++replaced; }
+    std::vector<TableId> written_since(std::chrono::steady_clock::time_point) override {
+        return {0};
+    }
     std::uint64_t counter_total(Counter counter) override {
         return counter == Counter::shadow_matched ? matched.load() : 0;
     }
@@ -62,6 +66,7 @@ class FakeFleet : public Fleet {
     }
 
     std::atomic<bool> stuck_in_hold{false};
+    std::atomic<int> replaced{0};
     std::atomic<bool> mirror_ready{true};
     std::atomic<bool> stuck_in_dual_write{false};
     std::atomic<std::uint64_t> matched{0};

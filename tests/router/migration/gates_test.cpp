@@ -12,6 +12,7 @@ Facts healthy() {
     for (SideFacts* side : {&facts.source, &facts.target}) {
         side->reachable = true;
         side->database = "shop";
+        side->in_recovery = false;
         side->roles_without_replication_role.emplace();
         side->sequences = {"public.orders_id_seq"};
         side->large_objects = 0;
@@ -91,6 +92,16 @@ TEST(Gates, EachOneClosesForItsOwnReason) {
          fail},
         {"same database", i, w, [](Facts& f) { f.target.system_identifier = "1"; },
          "different_clusters", fail},
+        {"target a standby", i, w, [](Facts& f) { f.target.in_recovery = true; },
+         "target_takes_writes", fail, "until it is promoted"},
+        {"target a standby, later", r, s, [](Facts& f) { f.target.in_recovery = true; },
+         "target_takes_writes", fail, "until it is promoted"},
+        {"target read-only", r, s, [](Facts& f) { f.target.read_only = true; },
+         "target_takes_writes", fail, "default_transaction_read_only"},
+        {"recovery unknown", r, s, [](Facts& f) { f.target.in_recovery.reset(); },
+         "target_takes_writes", open},
+        {"rollback, source a standby", s, r, [](Facts& f) { f.source.in_recovery = true; },
+         "source_takes_writes", fail},
         {"cluster unknown", i, w, [](Facts& f) { f.target.system_identifier = ""; },
          "different_clusters", open},
         {"missing there", i, w,
@@ -218,6 +229,9 @@ TEST(Gates, AnOverridePassesWhatAnOperatorMayJudgeOnly) {
     EXPECT_EQ(closed_gates(evaluate_gates(Phase::dual_read, Phase::switchover, facts)),
               "dirty_keys, shadow_mismatches");
     facts.backfill_done = false;
+    EXPECT_FALSE(gates_open(evaluate_gates(Phase::dual_read, Phase::switchover, facts), true));
+    facts = healthy();
+    facts.target.in_recovery = true;
     EXPECT_FALSE(gates_open(evaluate_gates(Phase::dual_read, Phase::switchover, facts), true));
     facts = healthy();
     facts.target.system_identifier = "1";

@@ -6,8 +6,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <future>
 #include <memory>
 
+#include "router/pg/answer.hpp"
+#include "router/pg/lifelines.hpp"
 #include "tests/support/postgres_cluster.hpp"
 
 namespace banyan::router {
@@ -144,6 +147,45 @@ TEST_F(ConnectionTest, AServerThatNeverAnswersEndsAtTheTimeout) {
     ::close(listener);
     ASSERT_FALSE(connection);
     EXPECT_NE(connection.error().message.find("no answer within 150 ms"), std::string::npos);
+}
+
+TEST_F(ConnectionTest, AnAnswerThatTakesTooLongIsGivenUpByThoseWhoSaySo) {
+    auto connection = cluster_->connect();
+    auto late = exec_within(connection, "SELECT pg_sleep(30)", 150ms);
+    ASSERT_FALSE(late);
+    EXPECT_EQ(late.error().sqlstate, no_answer);
+    auto other = cluster_->connect();
+    auto answer = exec_within(other, "SELECT 1; SELECT 2", 20s);
+    ASSERT_TRUE(answer);
+    EXPECT_EQ(answer->text(0, 0), "2");
+    auto wrong = exec_within(other, "SELECT 1; SELECT 1/0; SELECT 3", 20s);
+    ASSERT_FALSE(wrong);
+    EXPECT_EQ(wrong.error().sqlstate, "22012");
+    EXPECT_TRUE(other.alive());
+}
+
+TEST_F(ConnectionTest, AWaitForAServerThatWillNotAnswerCanBeCut) {
+    auto connection = cluster_->connect();
+    auto other = cluster_->connect();
+    auto waits = std::async(std::launch::async, [&] { return connection.exec("SELECT pg_sleep(60)"); });
+    for (bool asleep = false; !asleep;) {
+        asleep = other.exec("SELECT FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' AND "
+                            "state = 'active'")
+                     ->size() == 1;
+    }
+    EXPECT_EQ(Lifelines::all().cut("127.0.0.1", 1), 0U);
+    EXPECT_GE(Lifelines::all().cut("127.0.0.1", cluster_->port()), 2U);
+    EXPECT_FALSE(waits.get());
+    EXPECT_FALSE(connection.alive());
+    EXPECT_FALSE(other.exec("SELECT 1"));
+}
+
+TEST_F(ConnectionTest, ItsCommitsAreDurableWhateverTheServerSays) {
+    cluster_->run("CREATE DATABASE lazy");
+    cluster_->run("ALTER DATABASE lazy SET synchronous_commit = off");
+    EXPECT_EQ(cluster_->run("SHOW synchronous_commit", "lazy").text(0, 0), "on");
+    cluster_->run("ALTER DATABASE lazy SET synchronous_commit = 'local'");
+    EXPECT_EQ(cluster_->run("SHOW synchronous_commit", "lazy").text(0, 0), "local");
 }
 
 TEST_F(ConnectionTest, AKilledBackendIsNoticed) {

@@ -484,19 +484,35 @@ TEST_F(RepairTest, RecoveryWaitsForOpenTransactionsAndNamesThem) {
     auto orphan = target_->connect();
     ASSERT_TRUE(orphan.exec("BEGIN; INSERT INTO public.t VALUES (1)"));
     auto watcher = target_->connect();
-    auto waited = wait_for_older_transactions(watcher, 400ms);
+    std::string since;
+    auto waited = wait_for_older_transactions(watcher, 400ms, since);
     ASSERT_FALSE(waited);
     EXPECT_THAT(waited.error().message,
                 testing::HasSubstr(std::to_string(orphan.process_id()) + " (test, idle in tr"));
     EXPECT_THAT(waited.error().message,
                 testing::Not(testing::HasSubstr(std::to_string(idle.process_id()))));
     auto later =
-        std::async(std::launch::async, [&] { return wait_for_older_transactions(watcher, 20s); });
+        std::async(std::launch::async, [&] { return wait_for_older_transactions(watcher, 20s, since); });
     std::this_thread::sleep_for(100ms);
     ASSERT_TRUE(orphan.exec("COMMIT"));
     // A transaction that begins afterwards is not waited for.
     ASSERT_TRUE(orphan.exec("BEGIN; SELECT 1"));
     EXPECT_TRUE(later.get());
+}
+
+// Or recovery would never end beside clients whose transactions overlap.
+TEST_F(RepairTest, RecoveryThatTriesAgainDoesNotWaitForTransactionsBegunMeanwhile) {
+    both("CREATE TABLE t (id int PRIMARY KEY)");
+    auto orphan = target_->connect();
+    ASSERT_TRUE(orphan.exec("BEGIN; INSERT INTO public.t VALUES (1)"));
+    auto watcher = target_->connect();
+    std::string since;
+    ASSERT_FALSE(wait_for_older_transactions(watcher, 300ms, since));
+    auto client = target_->connect();
+    ASSERT_TRUE(client.exec("BEGIN; INSERT INTO public.t VALUES (2)"));
+    ASSERT_FALSE(wait_for_older_transactions(watcher, 300ms, since));
+    ASSERT_TRUE(orphan.exec("COMMIT"));
+    EXPECT_TRUE(wait_for_older_transactions(watcher, 5s, since));
 }
 
 TEST_F(RepairTest, RecoverySaysThatItsRoleMayNotSee) {
@@ -506,7 +522,8 @@ TEST_F(RepairTest, RecoverySaysThatItsRoleMayNotSee) {
     endpoint.user = "blind";
     auto watcher = Connection::open(endpoint, "banyan-recovery");
     ASSERT_TRUE(watcher);
-    auto waited = wait_for_older_transactions(*watcher, 5s);
+    std::string since;
+    auto waited = wait_for_older_transactions(*watcher, 5s, since);
     ASSERT_FALSE(waited);
     EXPECT_THAT(waited.error().message, testing::HasSubstr("pg_monitor"));
 }
