@@ -12,6 +12,7 @@ using namespace std::chrono_literals;
 
 constexpr std::size_t max_jobs = 100;
 constexpr auto resolve_interval = 200ms;
+constexpr auto in_flight_timeout = 2s;
 constexpr auto resolve_retry = 2s;  ///< after a look that could not clear the suspicion
 
 }  // namespace
@@ -297,7 +298,7 @@ void Verifier::run(Job& job, std::unique_lock<std::mutex>& lock) {
         job.tables[i].state = "running";
         lock.unlock();
         TableVerification result = verify(
-            *table, job.repair,
+            *table, Scope::table, job.repair,
             [&](const TableVerification& sofar) {
                 const std::lock_guard progress(mutex_);
                 job.tables[i] = sofar;
@@ -310,17 +311,24 @@ void Verifier::run(Job& job, std::unique_lock<std::mutex>& lock) {
     job.finished_unix_ms = unix_ms();
 }
 
-TableVerification Verifier::verify(const Table& table, bool repair,
+TableVerification Verifier::verify(const Table& table, Scope scope, bool repair,
                                    const std::function<void(const TableVerification&)>& progress,
                                    const std::atomic<bool>& cancel) {
-    // The generation is read before the first row: what is marked later stays marked.
+    // The generation is read before the first row: what is marked later stays marked. And before the
+    // first row whoever was in flight then has ended: a row that the marking transaction met on the
+    // primary may still be on its way to the mirror, where no comparison would see it come (R11).
     const auto suspect = core_.ledger.suspect(table.id);
-    TableVerification result = verify_table(context_, table, repair, progress, cancel);
+    const bool ended = !suspect || core_.ledger.wait_in_flight(in_flight_timeout);
+    const KeyRanges rows =
+        scope == Scope::suspect_rows && suspect ? suspect->rows : KeyRanges();
+    TableVerification result = verify_table(context_, table, repair, progress, cancel, rows);
     mutant_pause("verified");
-    if (result.state == "equal" && suspect) {
+    if (result.state == "equal" && suspect && ended) {
         core_.ledger.clear_suspect(table.id, suspect->generation);
     }
-    remember(result);
+    if (rows.all()) {
+        remember(result);  // the gates ask for whole tables
+    }
     return result;
 }
 
@@ -375,7 +383,7 @@ bool Verifier::resolve_one(const SuspectTable& suspect) {
         return false;
     }
     const TableVerification result = verify(
-        *table, true, [](const TableVerification&) {}, cancel_resolver_);
+        *table, Scope::suspect_rows, true, [](const TableVerification&) {}, cancel_resolver_);
     return result.state == "equal" || result.state == "different";
 }
 

@@ -74,7 +74,8 @@ class Verifier {
     void run(Job& job, std::unique_lock<std::mutex>& lock);
     void resolve();
     bool resolve_one(const SuspectTable& suspect);
-    TableVerification verify(const Table& table, bool repair,
+    enum class Scope : std::uint8_t { table, suspect_rows };
+    TableVerification verify(const Table& table, Scope scope, bool repair,
                              const std::function<void(const TableVerification&)>& progress,
                              const std::atomic<bool>& cancel);
     void remember(const TableVerification& result);
