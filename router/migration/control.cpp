@@ -16,7 +16,7 @@ void throw_exception_from_error(const Refusal& refusal, const boost::source_loca
 Control::Impl::Impl(const Config& config, StateDb& db, Ledger& ledger, Breaker& breaker)
     : core(config, db, ledger, breaker),
       workers(core),
-      verifier(core, [this] { return workers.backfill_done(); }),
+      verifier(core, [this] { return workers.backfill_done_unix_ms(); }),
       probe(core),
       discrepancies(db, config.shadow.max_discrepancies, config.shadow.log),
       recheck(RecheckContext{config, ledger, discrepancies, [this] { return core.phase(); },

@@ -135,6 +135,7 @@ void SessionMachine::take_writes(CommitIntent& intent) {
             port_.counters().add_reason("suspect", "touched_no_row");
         }
     }
+    txn_.writes.shrink_to_fit();
     intent.writes = std::move(txn_.writes);
 }
 
