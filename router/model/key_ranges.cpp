@@ -1,6 +1,8 @@
 #include "router/model/key_ranges.hpp"
 
 #include <algorithm>
+#include <boost/endian/conversion.hpp>
+#include <cstring>
 #include <limits>
 
 namespace banyan::router {
@@ -71,14 +73,13 @@ std::optional<std::string> ordered(std::uint32_t type, std::string_view key) {
     return flip(*form, key.substr(0, size));
 }
 
-// Eight bytes from `skip` on as a number, for the distance of two bounds.
+// Up to eight bytes from `skip` on as a number, for the distance of two bounds.
 std::uint64_t number(std::string_view bound, std::size_t skip, std::size_t size) {
     std::uint64_t value = 0;
-    for (std::size_t i = 0; i < size; ++i) {
-        value = (value << 8U) |
-                (skip + i < bound.size() ? static_cast<unsigned char>(bound[skip + i]) : 0U);
+    if (skip < bound.size()) {
+        std::memcpy(&value, bound.data() + skip, std::min(size, bound.size() - skip));
     }
-    return value;
+    return boost::endian::big_to_native(value) >> (64U - 8U * size);
 }
 
 }  // namespace
@@ -162,9 +163,8 @@ void KeyRanges::add(Range range) {
     // Of whole numbers, neighbours leave nothing between them.
     const bool whole = form.size != 0 && form.size <= 8;
     const auto touch = [&](const Range& before, const Range& after) {
-        return after.low <= before.high || (whole && number(after.low, 0, form.size) -
-                                                             number(before.high, 0, form.size) ==
-                                                         1);
+        return after.low <= before.high ||
+               (whole && number(after.low, 0, form.size) - number(before.high, 0, form.size) == 1);
     };
     auto first = std::lower_bound(ranges_.begin(), ranges_.end(), range.low,
                                   [](const Range& r, const std::string& b) { return r.high < b; });

@@ -348,7 +348,8 @@ std::vector<std::pair<TableId, std::uint64_t>> Ledger::dirty_tables() const {
 
 bool Ledger::dirty_backlog() const {
     const std::lock_guard guard(impl_->mutex_);
-    return impl_->dirty_.size() >= std::min<std::uint64_t>(100'000, impl_->limits_.max_dirty_keys / 2 + 1);
+    constexpr std::uint64_t many = 100'000;
+    return impl_->dirty_.size() >= std::min(many, impl_->limits_.max_dirty_keys / 2 + 1);
 }
 
 std::vector<DirtyKey> Ledger::dirty_sample(std::size_t max) const {

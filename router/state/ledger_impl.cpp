@@ -128,7 +128,7 @@ void Ledger::Impl::limit_dirty() {
         const std::size_t keys =
             dirty_.clear_table(table, [&](const RowKey& key) { mark.rows.add(key.bytes); });
         collapsed_dirty_ += keys;
-        spdlog::warn("state: {} dirty keys of table {} are too many: their ranges are verified instead",
+        spdlog::warn("state: {} dirty keys of table {} are too many: ranges of it are verified",
                      keys, table);
         SuspectRows changed;
         mark_suspect(mark, changed);

@@ -56,8 +56,8 @@ std::string meta(sqlite3* db, std::string_view name) {
     return get.step() ? get.text(0) : "";
 }
 
-// Which file a path names, to notice that it was deleted or replaced: SQLite would write on to a file
-// that no next run can find.
+// Which file a path names, to notice that it was deleted or replaced: SQLite would write on to a
+// file that no next run can find.
 struct FileIdentity {
     dev_t device = 0;
     ino_t inode = 0;
@@ -303,7 +303,7 @@ class StateDb::Impl {
 
     void check_still_there() const {
         if (FileIdentity::of(file_) != file_identity_ ||
-            FileIdentity::of(log_file_) != log_identity_) {
+            (log_identity_ != FileIdentity{} && FileIdentity::of(log_file_) != log_identity_)) {
             throw std::runtime_error(file_.string() +
                                      " or its log was deleted, moved or replaced; put it back");
         }

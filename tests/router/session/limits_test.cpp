@@ -305,7 +305,7 @@ TEST(Limits, AHundredThousandRowsTakeAFewKilobytesInTheJournal) {
     const CommitIntent& intent = scene.port.intents[0];
     EXPECT_EQ(intent.writes.capacity(), 0U);
     ASSERT_EQ(intent.tables.size(), 1U);
-    EXPECT_LT(intent.tables[0].rows.bytes(), 8192U);
+    EXPECT_LT(intent.tables[0].rows.bytes(), 16384U);
     EXPECT_LT(router::encode_journal_entry(intent).size(), 8192U);
     EXPECT_THAT(scene.events, Contains("finish 1 mirrored"));
 }

@@ -234,8 +234,9 @@ TEST_F(LedgerRangesTest, AKeyIsForgottenOnlyTogetherWithItsSuspicion) {
     bool begun = false;
     while (!over) {
         db_->read([&](sqlite3* raw) {  // one statement, so one state of the database
-            sqlite::Statement select(raw, "SELECT (SELECT count(*) FROM dirty),"
-                                          " (SELECT count(*) FROM suspects)");
+            sqlite::Statement select(raw,
+                                     "SELECT (SELECT count(*) FROM dirty),"
+                                     " (SELECT count(*) FROM suspects)");
             select.step();
             begun = begun || select.number(0) >= 60;
             if (begun && select.number(1) == 0) {
