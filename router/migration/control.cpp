@@ -184,7 +184,7 @@ boost::json::array Control::audit(std::size_t limit, std::optional<std::int64_t>
 bool Control::primary_ready(std::string& why) {
     const Side side = primary_of(impl_->core.phase());
     Reachability it = impl_->probe.of(side);
-    if (!it.known || unix_ms() - it.checked_unix_ms > 15000) {
+    if (!it.known || std::chrono::steady_clock::now() - it.checked_at > std::chrono::seconds(15)) {
         it = impl_->probe.ask(side);
     }
     if (!it.reachable) {

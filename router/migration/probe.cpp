@@ -93,6 +93,7 @@ Reachability Probe::ask(Side side) {
     now.reachable = answer.has_value();
     now.error = answer ? "" : answer.error().message;
     now.checked_unix_ms = unix_ms();
+    now.checked_at = std::chrono::steady_clock::now();
     const std::lock_guard lock(mutex_);
     sides_.at(static_cast<std::size_t>(side)) = now;
     return now;
