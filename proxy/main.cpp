@@ -44,6 +44,7 @@ sigset_t block_signals() {
     sigaddset(&signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &signals, nullptr);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);  // a file at its size limit is a failed write, not the end
     return signals;
 }
 
@@ -57,7 +58,7 @@ int run(const router::Config& config, proxy::Tls& tls) {
         return fail(opened.error().message);
     }
     auto& db = **opened;
-    router::Ledger ledger(db);
+    router::Ledger ledger(db, {config.journal.max_dirty_keys});
     router::Breaker breaker(config.mirror.failures_to_open);
     router::Control control(config, db, ledger, breaker);
     proxy::Context context{config, ledger, breaker, tls};

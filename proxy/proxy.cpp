@@ -168,7 +168,7 @@ router::Adoption Proxy::adoption() {
         epoch = directive_.epoch;
     }
     const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(
-        std::chrono::system_clock::now().time_since_epoch());
+        std::chrono::steady_clock::now().time_since_epoch());  // as transaction_since()
     for (const auto& session : live_sessions()) {
         if (session->over()) {
             continue;

@@ -17,6 +17,13 @@ namespace {
 constexpr std::size_t backlog_limit = std::size_t{1} << 20U;
 constexpr std::size_t keep_capacity = 16384;
 
+// Ages are of this clock: the wall clock may jump.
+std::int64_t steady_ms() {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(
+               std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+}
+
 std::int64_t unix_ms(std::chrono::system_clock::time_point time) {
     return std::chrono::duration_cast<std::chrono::milliseconds>(time.time_since_epoch()).count();
 }
@@ -166,8 +173,7 @@ void Session::publish_facts() {
     // The clock is read once per transaction that outlives an event, not per message.
     const bool open = machine_.in_transaction();
     if (open && transaction_since_.load(std::memory_order_relaxed) == 0) {
-        transaction_since_.store(unix_ms(std::chrono::system_clock::now()),
-                                 std::memory_order_relaxed);
+        transaction_since_.store(steady_ms(), std::memory_order_relaxed);
     } else if (!open) {
         transaction_since_.store(0, std::memory_order_relaxed);
     }
@@ -574,7 +580,7 @@ router::SessionInfo Session::info() const {
     info.mirror_login = machine_.mirror_login();
     info.connected_unix_ms = unix_ms(connected_at_);
     const auto since = transaction_since_.load();
-    info.transaction_age_ms = since == 0 ? 0 : unix_ms(std::chrono::system_clock::now()) - since;
+    info.transaction_age_ms = since == 0 ? 0 : steady_ms() - since;
     info.source_process_id = process_id(router::Side::source);
     info.target_process_id = process_id(router::Side::target);
     info.blocking = machine_.blocking();

@@ -47,7 +47,7 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     bool logged_in() const { return logged_in_.load(); }
     bool blocked() const { return blocked_.load(); }
     bool over() const { return over_.load(); }
-    /// Unix milliseconds since when a transaction has been open; 0: none.
+    /// Since when a transaction has been open, in milliseconds of the steady clock; 0: none.
     std::int64_t transaction_since() const { return transaction_since_.load(); }
     std::int32_t process_id(router::Side side) const {
         return process_ids_[static_cast<std::size_t>(side)].load();

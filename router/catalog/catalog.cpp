@@ -62,6 +62,15 @@ const Table& Table::on_mirror() const { return mapping ? *mapping->mirror : *thi
 
 std::string Table::display_name() const { return mapping ? mapping->name : schema + "." + name; }
 
+std::uint32_t leading_key_type(const Table& table) {
+    if (table.key.empty() || (table.mapped() && !table.mapping->plain)) {
+        return 0;
+    }
+    const Table& mirror = table.on_mirror();
+    const Oid type = table.columns[table.key.front()].type;
+    return !mirror.key.empty() && mirror.columns[mirror.key.front()].type == type ? type : 0;
+}
+
 bool Table::is_key(std::size_t column) const {
     return std::find(key.begin(), key.end(), column) != key.end();
 }

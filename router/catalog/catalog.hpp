@@ -203,6 +203,9 @@ std::string delete_sql(const Table& table);
 /// Indexes of the columns of a row image: all but generated ones, in column order. For a mapped table
 /// ask it of on_mirror().
 std::vector<std::size_t> image_columns(const Table& table);
+/// The type of the leading key column as KeyRanges::none() wants it; 0 if the table's keys are not
+/// told apart by it alike on both sides.
+std::uint32_t leading_key_type(const Table& table);
 /// The table and its siblings.
 std::vector<std::shared_ptr<const Table>> with_siblings(const std::shared_ptr<const Table>& table);
 

@@ -358,6 +358,8 @@ Config read(const toml::table* document, Problems& problems) {
     }
     Section journal = root.section("journal");
     journal.word("durability", config.durability, {"process", "power"});
+    journal.integer("max_transaction_keys", config.journal.max_transaction_keys, 1, 1'000'000);
+    journal.integer("max_dirty_keys", config.journal.max_dirty_keys, 100, 100'000'000);
     journal.finish();
 
     read_mirror(root.section("mirror"), config.mirror);

@@ -65,6 +65,11 @@ struct Config {
 
     std::filesystem::path state_directory;  // [state] directory
     std::string durability = "process";     // [journal] durability: "process" or "power"
+    struct Journal {                        // [journal]
+        /// Keys kept of one table in one transaction; more become ranges.
+        std::uint64_t max_transaction_keys = 10'000;
+        std::uint64_t max_dirty_keys = 1'000'000;  ///< in all; more become ranges to be verified
+    } journal;
 
     struct Mirror {                       // [mirror]
         std::chrono::milliseconds commit_timeout{2000};  ///< longest a client waits for the mirror

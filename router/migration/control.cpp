@@ -16,7 +16,7 @@ void throw_exception_from_error(const Refusal& refusal, const boost::source_loca
 Control::Impl::Impl(const Config& config, StateDb& db, Ledger& ledger, Breaker& breaker)
     : core(config, db, ledger, breaker),
       workers(core),
-      verifier(core, [this] { return workers.backfill_done(); }),
+      verifier(core, [this] { return workers.backfill_done_unix_ms(); }),
       lineage(core, [this] { return workers.backfill_done_unix_ms(); }),
       probe(core, lineage),
       discrepancies(db, config.shadow.max_discrepancies, config.shadow.log),
@@ -185,7 +185,7 @@ boost::json::array Control::audit(std::size_t limit, std::optional<std::int64_t>
 bool Control::primary_ready(std::string& why) {
     const Side side = primary_of(impl_->core.phase());
     Reachability it = impl_->probe.of(side);
-    if (!it.known || unix_ms() - it.checked_unix_ms > 15000) {
+    if (!it.known || std::chrono::steady_clock::now() - it.checked_at > std::chrono::seconds(15)) {
         it = impl_->probe.ask(side);
     }
     if (!it.reachable) {

@@ -156,14 +156,16 @@ std::vector<SuspectMark> changed_tables(const Catalog* before, const Catalog* no
 void Core::install_locked(std::shared_ptr<const Catalog> catalog) {
     const auto marks = changed_tables(catalog_.get(), catalog.get());
     std::vector<TableId> ids;
+    std::map<TableId, std::uint32_t> key_types;
     if (catalog != nullptr) {
         for (const auto& table : catalog->tables()) {
             ids.push_back(table->id);
+            key_types[table->id] = leading_key_type(*table);
         }
     }
     catalog_ = catalog;
     catalog_error_.clear();
-    ledger.set_tables(std::move(ids));
+    ledger.set_tables(std::move(ids), std::move(key_types));
     if (!marks.empty()) {
         ledger.mark_suspect(marks);
     }

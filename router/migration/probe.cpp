@@ -66,6 +66,7 @@ Reachability Probe::ask(Side side) {
     now.reachable = answer.has_value();
     now.error = answer ? "" : answer.error().message;
     now.checked_unix_ms = unix_ms();
+    now.checked_at = std::chrono::steady_clock::now();
     const auto index = static_cast<std::size_t>(side);
     bool cut = false;
     {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
@@ -20,6 +21,7 @@ struct Reachability {
     bool reachable = false;
     std::string error;
     std::int64_t checked_unix_ms = 0;
+    std::chrono::steady_clock::time_point checked_at{};
 };
 
 class Probe {

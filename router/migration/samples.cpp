@@ -64,6 +64,17 @@ void ledger_samples(Collector& out, const LedgerStats& stats) {
     out.gauge("journal_oldest_in_flight_seconds", {},
               static_cast<double>(stats.oldest_in_flight.count()) / 1e3,
               "Age of the oldest transaction in flight.");
+    out.gauge("journal_oldest_dirty_seconds", {},
+              static_cast<double>(stats.oldest_dirty.count()) / 1e3,
+              "Age of the key that has been dirty for longest, since Banyan started.");
+    out.gauge("journal_bytes", {}, stats.journal_bytes,
+              "Size of the state database and its log on disk.");
+    out.counter("journal_requests_total", {}, stats.journal_requests_total,
+                "Writes in those commits: by banyan_journal_batches_total, the mean batch.");
+    out.counter("journal_collapsed_writes_total", {}, stats.collapsed_writes_total,
+                "Tables of which a transaction wrote too many rows to keep their keys.");
+    out.counter("journal_collapsed_dirty_keys_total", {}, stats.collapsed_dirty_total,
+                "Dirty keys that became suspect ranges, being more than max_dirty_keys.");
     out.gauge("journal_failed", {}, stats.journal_failed, "1 while journal writes fail.");
     out.counter("journal_entries_total", {}, stats.journaled_total, "Journal entries written.");
     out.counter("journal_batches_total", {}, stats.journal_batches_total,
@@ -82,6 +93,13 @@ std::vector<Control::Sample> Control::samples() {
     const Core& core = impl_->core;
     phase_samples(out, core, impl_->active() != nullptr);
     ledger_samples(out, core.ledger.stats());
+    if (const auto catalog = core.catalog()) {
+        for (const auto& [id, dirty] : core.ledger.dirty_tables()) {
+            const auto table = catalog->table_by_id(id);
+            out.gauge("journal_dirty_keys", {{"table", table ? table->display_name() : "unknown"}},
+                      dirty, "Dirty keys by table.");
+        }
+    }
     for (const Side side : {Side::source, Side::target}) {
         const Reachability it = impl_->probe.of(side);
         if (it.known) {

@@ -330,7 +330,15 @@ boost::json::object Control::journal() {
         suspects.push_back({{"table", table ? table->display_name() : std::to_string(it.table)},
                             {"reason", it.reason},
                             {"since_unix_ms", it.since_unix_ms},
+                            {"ranges", it.rows.all() ? boost::json::value(nullptr)
+                                                     : boost::json::value(it.rows.ranges().size())},
                             {"generation", it.generation}});
+    }
+    boost::json::array tables;
+    for (const auto& [id, dirty] : impl_->core.ledger.dirty_tables()) {
+        const auto table = catalog ? catalog->table_by_id(id) : nullptr;
+        tables.push_back(
+            {{"table", table ? table->display_name() : std::to_string(id)}, {"dirty", dirty}});
     }
     return {{"in_flight", stats.in_flight},
             {"limbo", stats.limbo},
@@ -338,9 +346,19 @@ boost::json::object Control::journal() {
             {"suspect_tables", stats.suspect_tables},
             {"journaled_total", stats.journaled_total},
             {"batches_total", stats.journal_batches_total},
+            {"mean_batch", stats.journal_batches_total == 0
+                               ? 0.0
+                               : static_cast<double>(stats.journal_requests_total) /
+                                     static_cast<double>(stats.journal_batches_total)},
+            {"bytes", stats.journal_bytes},
+            {"collapsed_writes_total", stats.collapsed_writes_total},
+            {"collapsed_dirty_total", stats.collapsed_dirty_total},
             {"errors_total", stats.journal_errors_total},
             {"repaired_total", stats.repaired_total},
             {"oldest_in_flight_ms", stats.oldest_in_flight.count()},
+            {"oldest_dirty_ms", stats.oldest_dirty.count()},
+            {"max_dirty_keys", impl_->core.config.journal.max_dirty_keys},
+            {"dirty_tables", std::move(tables)},
             {"failed", stats.journal_failed},
             {"durability", impl_->core.config.durability},
             {"dirty_sample", std::move(sample)},

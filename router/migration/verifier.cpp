@@ -12,6 +12,7 @@ using namespace std::chrono_literals;
 
 constexpr std::size_t max_jobs = 100;
 constexpr auto resolve_interval = 200ms;
+constexpr auto in_flight_timeout = 2s;
 constexpr auto resolve_retry = 2s;  ///< after a look that could not clear the suspicion
 
 }  // namespace
@@ -40,9 +41,9 @@ boost::json::object to_json(const TableVerification& result) {
             {"sample", std::move(sample)}};
 }
 
-Verifier::Verifier(Core& core, std::function<bool()> backfill_done)
+Verifier::Verifier(Core& core, std::function<std::int64_t()> backfill_done_unix_ms)
     : core_(core),
-      backfill_done_(std::move(backfill_done)),
+      backfill_done_unix_ms_(std::move(backfill_done_unix_ms)),
       context_{core.config, core.ledger, [&core] { return core.phase(); },
                [&core] { return core.catalog(); }},
       results_(core.store.verification_results()) {}
@@ -206,7 +207,7 @@ std::string Verifier::running() const {
 }
 
 std::vector<VerifiedTable> Verifier::verified(const Catalog& catalog,
-                                              std::int64_t since_unix_ms) const {
+                                              std::int64_t backfill_unix_ms) const {
     const std::lock_guard lock(mutex_);
     std::vector<VerifiedTable> tables;
     for (const auto& table : catalog.tables()) {
@@ -220,7 +221,13 @@ std::vector<VerifiedTable> Verifier::verified(const Catalog& catalog,
             const auto* at = found->second.if_contains("finished_unix_ms");
             it.finished_unix_ms =
                 at != nullptr && at->is_number() ? at->to_number<std::int64_t>() : 0;
-            if (it.finished_unix_ms >= since_unix_ms && state != nullptr && state->is_string()) {
+            // Not by comparing times: the wall clock may have jumped in between.
+            const auto* name = found->second.if_contains("backfill_unix_ms");
+            const std::int64_t behind =
+                name != nullptr && name->is_number() ? name->to_number<std::int64_t>() : 0;
+            const bool since = behind != 0 ? behind == backfill_unix_ms
+                                           : it.finished_unix_ms >= backfill_unix_ms;
+            if (since && state != nullptr && state->is_string()) {
                 it.state = state->as_string();
             }
         }
@@ -297,7 +304,7 @@ void Verifier::run(Job& job, std::unique_lock<std::mutex>& lock) {
         job.tables[i].state = "running";
         lock.unlock();
         TableVerification result = verify(
-            *table, job.repair,
+            *table, Scope::table, job.repair,
             [&](const TableVerification& sofar) {
                 const std::lock_guard progress(mutex_);
                 job.tables[i] = sofar;
@@ -310,26 +317,35 @@ void Verifier::run(Job& job, std::unique_lock<std::mutex>& lock) {
     job.finished_unix_ms = unix_ms();
 }
 
-TableVerification Verifier::verify(const Table& table, bool repair,
+TableVerification Verifier::verify(const Table& table, Scope scope, bool repair,
                                    const std::function<void(const TableVerification&)>& progress,
                                    const std::atomic<bool>& cancel) {
-    // The generation is read before the first row: what is marked later stays marked.
+    // The generation is read before the first row: what is marked later stays marked. And before the
+    // first row whoever was in flight then has ended: a row that the marking transaction met on the
+    // primary may still be on its way to the mirror, where no comparison would see it come (R11).
+    const std::int64_t backfill = backfill_done_unix_ms_();
     const auto suspect = core_.ledger.suspect(table.id);
-    TableVerification result = verify_table(context_, table, repair, progress, cancel);
+    const bool ended = !suspect || core_.ledger.wait_in_flight(in_flight_timeout);
+    const KeyRanges rows =
+        scope == Scope::suspect_rows && suspect ? suspect->rows : KeyRanges();
+    TableVerification result = verify_table(context_, table, repair, progress, cancel, rows);
     sync_point(SyncPoint::verified);
-    if (result.state == "equal" && suspect) {
+    if (result.state == "equal" && suspect && ended) {
         core_.ledger.clear_suspect(table.id, suspect->generation);
     }
-    remember(result);
+    if (rows.all()) {
+        remember(result, backfill);  // the gates ask for whole tables
+    }
     return result;
 }
 
-void Verifier::remember(const TableVerification& result) {
+void Verifier::remember(const TableVerification& result, std::int64_t backfill_unix_ms) {
     if (result.state != "equal" && result.state != "different" && result.state != "inconclusive") {
         return;
     }
     const std::lock_guard lock(mutex_);
-    results_[result.table] = router::to_json(result);
+    boost::json::object& json = results_[result.table] = router::to_json(result);
+    json["backfill_unix_ms"] = backfill_unix_ms;
     core_.store.save_verification(result.table, results_[result.table]);
 }
 
@@ -341,7 +357,7 @@ void Verifier::resolve() {
             continue;
         }
         lock.unlock();
-        if (mirrors(core_.phase()) && core_.breaker.allows() && backfill_done_()) {
+        if (mirrors(core_.phase()) && core_.breaker.allows() && backfill_done_unix_ms_() != 0) {
             for (const SuspectTable& suspect : core_.ledger.suspects()) {
                 if (cancel_resolver_) {
                     break;
@@ -375,7 +391,7 @@ bool Verifier::resolve_one(const SuspectTable& suspect) {
         return false;
     }
     const TableVerification result = verify(
-        *table, true, [](const TableVerification&) {}, cancel_resolver_);
+        *table, Scope::suspect_rows, true, [](const TableVerification&) {}, cancel_resolver_);
     return result.state == "equal" || result.state == "different";
 }
 

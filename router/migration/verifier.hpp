@@ -27,8 +27,9 @@ boost::json::object to_json(const TableVerification& result);
 
 class Verifier {
    public:
-    /// `backfill_done` says when suspect tables are worth a look.
-    Verifier(Core& core, std::function<bool()> backfill_done);
+    /// `backfill_done_unix_ms` names the backfill that has ended, 0: none has. Before that suspect
+    /// tables are not worth a look.
+    Verifier(Core& core, std::function<std::int64_t()> backfill_done_unix_ms);
     ~Verifier();
     void start();
     void stop();
@@ -43,8 +44,9 @@ class Verifier {
     /// The id of the one running, or empty.
     std::string running() const;
 
-    /// Each captured table with its last result not older than `since`.
-    std::vector<VerifiedTable> verified(const Catalog& catalog, std::int64_t since_unix_ms) const;
+    /// Each captured table with its last result, if that verification began after the backfill of
+    /// this name had ended.
+    std::vector<VerifiedTable> verified(const Catalog& catalog, std::int64_t backfill_unix_ms) const;
     std::map<TableId, boost::json::object> results() const;
 
     /// Stops what runs and starts nothing until resume(): a flip is near. Does not wait.
@@ -74,13 +76,14 @@ class Verifier {
     void run(Job& job, std::unique_lock<std::mutex>& lock);
     void resolve();
     bool resolve_one(const SuspectTable& suspect);
-    TableVerification verify(const Table& table, bool repair,
+    enum class Scope : std::uint8_t { table, suspect_rows };
+    TableVerification verify(const Table& table, Scope scope, bool repair,
                              const std::function<void(const TableVerification&)>& progress,
                              const std::atomic<bool>& cancel);
-    void remember(const TableVerification& result);
+    void remember(const TableVerification& result, std::int64_t backfill_unix_ms);
 
     Core& core_;
-    const std::function<bool()> backfill_done_;
+    const std::function<std::int64_t()> backfill_done_unix_ms_;
     const VerifyContext context_;
     mutable std::mutex mutex_;
     std::condition_variable wake_;

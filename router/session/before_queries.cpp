@@ -72,11 +72,12 @@ ReplyHandler SessionMachine::before_rows(const std::shared_ptr<Capture>& capture
             }
             for (const auto& table : with_siblings(query.table)) {
                 const bool by_repair = table->mapped() && table->mapping->by_repair();
-                note_write({{table->id, key.bytes}, query.erases, !query.erases || by_repair});
+                const auto write = note_write(
+                    *table, {{table->id, key.bytes}, query.erases, !query.erases || by_repair});
                 if (query.erases && !by_repair && mirror_usable()) {
                     begin_mirror();
-                    mirror_.erase(*table, capture->catalog_version, key.bytes,
-                                  txn_.writes.size() - 1, mirror_out());
+                    mirror_.erase(*table, capture->catalog_version, key.bytes, write,
+                                  mirror_out());
                 }
             }
             // An UPDATE that leaves the referenced value as it was carries nothing along: what was

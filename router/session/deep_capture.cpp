@@ -132,13 +132,13 @@ void SessionMachine::captured_key(TakenRows& taken, const Table& table, const st
     write.key = {table.id, key};
     write.removes = image == nullptr;
     write.dirty = again || ended || key_only;
-    note_write(std::move(write));
+    const auto number = note_write(table, std::move(write));
     if (ended || key_only || !mirror_usable()) {
         return;
     }
     begin_mirror();
     if (image == nullptr) {
-        mirror_.erase(table, taken.catalog->version, key, txn_.writes.size() - 1, mirror_out());
+        mirror_.erase(table, taken.catalog->version, key, number, mirror_out());
     } else {
         std::vector<std::optional<std::string_view>> values;
         for (const auto column : image_columns(table)) {

@@ -63,34 +63,80 @@ void SessionMachine::refuse_parse() {
         }));
 }
 
-// A row written by this transaction. A transaction whose keys are too many to keep is not mirrored
-// by row: its tables become suspect, and verification finds what it changed.
-void SessionMachine::note_write(KeyWrite write) {
-    if (!txn_.too_large) {
-        txn_.write_bytes += write.key.bytes.size() + write_overhead;
-        txn_.too_large = txn_.write_bytes > config_.limits.max_session_bytes;
-        txn_.writes.push_back(std::move(write));
-        if (!txn_.too_large) {
-            return;
-        }
-        for (const auto& each : txn_.writes) {
-            note_large_table(each.key.table);
-        }
-        std::vector<KeyWrite>().swap(txn_.writes);
-        if (mirror_.in_transaction()) {
-            rollback_mirror();
-        }
-        mirror_lost_in_transaction("it is larger than [limits] max_session_bytes");
-        return;
+// A row written by this transaction. Of a table of which it writes too many, or of all of them when
+// their keys take too much, ranges of keys are kept instead.
+std::size_t SessionMachine::note_write(const Table& table, KeyWrite write) {
+    const auto [found, first] = txn_.written.try_emplace(table.id);
+    WrittenTable& written = found->second;
+    if (first) {
+        written.rows = KeyRanges::none(leading_key_type(table));
     }
-    note_large_table(write.key.table);
+    if (written.collapsed) {
+        written.rows.add(write.key.bytes);
+        written.removes = written.removes || write.removes;
+        bool& dirty = txn_.writes[written.slot].dirty;
+        dirty = dirty || write.dirty;
+        return written.slot;
+    }
+    ++written.keys;
+    txn_.write_bytes += write.key.bytes.size() + write_overhead;
+    txn_.writes.push_back(std::move(write));
+    const std::size_t number = txn_.writes.size() - 1;
+    if (written.keys > config_.journal.max_transaction_keys) {
+        collapse(table.id);
+    } else if (txn_.write_bytes > config_.limits.max_session_bytes) {
+        for (const auto& [id, each] : txn_.written) {
+            collapse(id);
+        }
+    }
+    return number;
 }
 
-void SessionMachine::note_large_table(TableId table) {
-    if (txn_.large_tables.insert(table).second) {
-        txn_.suspects.push_back({table, "transaction_too_large"});
-        port_.counters().add_reason("suspect", "transaction_too_large");
+// The writes stay as empty ones, so that the numbers of those on their way to the mirror still name
+// them: a delete that is answered with no row makes one of them dirty, and with it the ranges.
+void SessionMachine::collapse(TableId table) {
+    WrittenTable& written = txn_.written[table];
+    if (written.collapsed) {
+        return;
     }
+    written.collapsed = true;
+    port_.counters().add_reason("collapsed", "transaction_too_large");
+    for (std::size_t i = 0; i < txn_.writes.size(); ++i) {
+        KeyWrite& write = txn_.writes[i];
+        if (write.key.table == table) {
+            written.rows.add(write.key.bytes);
+            written.removes = written.removes || write.removes;
+            written.slot = i;
+            txn_.write_bytes -= write.key.bytes.size() + write_overhead - sizeof(KeyWrite);
+            std::string().swap(write.key.bytes);
+        }
+    }
+}
+
+// What is journaled of them. Rows that the mirror did not find, or that only repair can write, have
+// no key any more: their ranges are suspect whatever the mirror does.
+void SessionMachine::take_writes(CommitIntent& intent) {
+    std::set<TableId> unsure;
+    std::erase_if(txn_.writes, [&](const KeyWrite& write) {
+        const bool collapsed = txn_.written[write.key.table].collapsed;
+        if (collapsed && write.dirty) {
+            unsure.insert(write.key.table);
+        }
+        return collapsed;
+    });
+    for (const auto& [table, written] : txn_.written) {
+        if (!written.collapsed) {
+            continue;
+        }
+        txn_.tables.push_back(
+            {table, written.removes, "transaction_too_large", true, written.rows});
+        if (unsure.contains(table)) {
+            txn_.suspects.push_back({table, "touched_no_row", written.rows});
+            port_.counters().add_reason("suspect", "touched_no_row");
+        }
+    }
+    txn_.writes.shrink_to_fit();
+    intent.writes = std::move(txn_.writes);
 }
 
 // Rows kept for a client that fetches them piece by piece.

@@ -163,8 +163,17 @@ class SessionMachine {
     };
 
     /// The client's transaction as far as the mirror and the ledger are concerned.
+    /// What a transaction has written of one table.
+    struct WrittenTable {
+        std::uint64_t keys = 0;  ///< in Transaction::writes
+        KeyRanges rows;          ///< of a collapsed one: which
+        bool collapsed = false;  ///< its keys are not kept any more
+        bool removes = false;    ///< a collapsed one's, any of them
+        std::size_t slot = 0;    ///< a collapsed one's: the write that stands for all of them
+    };
+
     struct Transaction {
-        std::vector<KeyWrite> writes;
+        std::vector<KeyWrite> writes;  ///< those of collapsed tables are empty, and keep their places
         std::vector<SuspectMark> suspects;
         std::vector<TableWrite> tables;
         std::vector<std::string> savepoints;
@@ -184,8 +193,7 @@ class SessionMachine {
         std::set<TableId> recorded;    ///< tables that deep capture has told rows of
         std::string measure_reason;
         std::uint64_t write_bytes = 0;  ///< of `writes`
-        bool too_large = false;         ///< its keys are not kept any more
-        std::set<TableId> large_tables;
+        std::map<TableId, WrittenTable> written;
 
         bool has_work() const { return !writes.empty() || !suspects.empty() || !tables.empty(); }
     };
@@ -262,8 +270,10 @@ class SessionMachine {
     void client_is_active();
     bool too_many_statements(const std::string& name) const;
     void refuse_parse();
-    void note_write(KeyWrite write);
-    void note_large_table(TableId table);
+    /// The number by which MirrorLink's answer names it.
+    std::size_t note_write(const Table& table, KeyWrite write);
+    void collapse(TableId table);
+    void take_writes(CommitIntent& intent);
     void keep_row(HeldRows& held, const protocol::SplitRow& row);
     void check_mirror_backlog();
 

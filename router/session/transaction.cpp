@@ -142,22 +142,22 @@ void SessionMachine::apply_image(Capture& capture, const CapturedImage& image,
     }
     // An UPDATE may have moved the row out of the filter.
     const bool removes = plan.op == WriteOp::erase || !passes;
-    note_write({{image.table->id, key}, removes, image.key_only});
+    const auto write =
+        note_write(*image.table, {{image.table->id, key}, removes, image.key_only});
     if (image.key_only || !mirror_usable() ||
         (plan.op == WriteOp::update && mutant("updates_not_mirrored"))) {
         return;
     }
     begin_mirror();
     if (removes) {
-        mirror_.erase(*image.table, capture.catalog_version, key, txn_.writes.size() - 1,
-                      mirror_out());
+        mirror_.erase(*image.table, capture.catalog_version, key, write, mirror_out());
     } else {
         // Generated key columns stand behind the image: they name the row, they are not written.
         const auto first = row.captured.begin() + static_cast<std::ptrdiff_t>(image.first);
         capture.image.assign(first, first + static_cast<std::ptrdiff_t>(image.count));
         const bool may_miss = image.table->mapped() && image.table->mapping->belongs;
         mirror_.upsert(*image.table, capture.catalog_version, capture.image, mirror_out(),
-                       may_miss ? txn_.writes.size() - 1 : MirrorLink::not_watched);
+                       may_miss ? write : MirrorLink::not_watched);
     }
     port_.counters().add(Counter::mirror_rows_applied);
 }
@@ -398,7 +398,7 @@ void SessionMachine::journal_then(std::function<void()> send) {
             return true;  // measuring failed: there is nothing to commit any more
         }
         CommitIntent intent;
-        intent.writes = std::move(txn_.writes);
+        take_writes(intent);
         if (!mutant("opaque_not_suspect")) {
             intent.suspects = std::move(txn_.suspects);
         }

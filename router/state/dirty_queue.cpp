@@ -11,6 +11,9 @@ DirtyKey DirtyQueue::mark(const RowKey& key, std::string reason, std::uint64_t g
     Entry& entry = found->second;
     if (!added) {
         unlink(key, entry);
+    } else {
+        entry.since = seconds(Clock::now());
+        ++since_[entry.since];
     }
     entry.generation = generation;
     entry.reason = std::move(reason);
@@ -26,6 +29,7 @@ bool DirtyQueue::clear(const RowKey& key, std::uint64_t generation) {
         return false;
     }
     unlink(found->first, found->second);
+    forget_since(found->second);
     entries_.erase(found);
     return true;
 }
@@ -45,6 +49,23 @@ void DirtyQueue::postpone(const RowKey& key, Clock::time_point next_try) {
 void DirtyQueue::clear_all() {
     order_.clear();
     entries_.clear();
+    since_.clear();
+}
+
+std::size_t DirtyQueue::clear_table(TableId table, const std::function<void(const RowKey&)>& each) {
+    const auto order = order_.find(table);
+    if (order == order_.end()) {
+        return 0;
+    }
+    const std::size_t keys = order->second.size();
+    for (const auto& [position, key] : order->second) {
+        each(*key);
+        const auto entry = entries_.find(*key);
+        forget_since(entry->second);
+        entries_.erase(entry);
+    }
+    order_.erase(order);
+    return keys;
 }
 
 std::vector<DirtyKey> DirtyQueue::ready(std::size_t max, Clock::time_point now,
@@ -89,12 +110,40 @@ std::size_t DirtyQueue::size(TableId table) const {
     return found == order_.end() ? 0 : found->second.size();
 }
 
+std::vector<std::pair<TableId, std::uint64_t>> DirtyQueue::tables() const {
+    std::vector<std::pair<TableId, std::uint64_t>> tables;
+    for (const auto& [table, order] : order_) {
+        tables.emplace_back(table, order.size());
+    }
+    std::sort(tables.begin(), tables.end());
+    return tables;
+}
+
+TableId DirtyQueue::largest() const {
+    const auto largest =
+        std::max_element(order_.begin(), order_.end(), [](const auto& a, const auto& b) {
+            return a.second.size() < b.second.size();
+        });
+    return largest == order_.end() ? 0 : largest->first;
+}
+
+std::chrono::milliseconds DirtyQueue::oldest(Clock::time_point now) const {
+    return since_.empty() ? std::chrono::milliseconds(0)
+                          : std::chrono::seconds(seconds(now) - since_.begin()->first);
+}
+
 std::vector<DirtyKey> DirtyQueue::sample(std::size_t max) const {
     std::vector<DirtyKey> keys;
     for (auto entry = entries_.begin(); entry != entries_.end() && keys.size() < max; ++entry) {
         keys.push_back(to_dirty_key(entry->first, entry->second));
     }
     return keys;
+}
+
+void DirtyQueue::forget_since(const Entry& entry) {
+    if (const auto found = since_.find(entry.since); --found->second == 0) {
+        since_.erase(found);
+    }
 }
 
 void DirtyQueue::unlink(const RowKey& key, const Entry& entry) {

@@ -5,10 +5,12 @@
 namespace banyan::router {
 namespace {
 
-constexpr char entry_version = 2;
+constexpr char entry_version = 3;
+constexpr char version_without_ranges = 2;
 constexpr char version_without_tables = 1;
 constexpr unsigned removes_flag = 1;
 constexpr unsigned dirty_flag = 2;
+constexpr unsigned by_row_flag = 2;  // of a table
 
 void put_number(std::string& out, std::size_t value) {
     for (const unsigned shift : {24U, 16U, 8U, 0U}) {
@@ -41,6 +43,12 @@ class Reader {
         const std::uint32_t size = number();
         return std::string(take(size));
     }
+    KeyRanges ranges() {
+        const std::uint32_t size = number();
+        auto ranges = decode_key_ranges(take(size));
+        damaged_ = damaged_ || !ranges;
+        return ranges.value_or(KeyRanges());
+    }
     bool damaged() const { return damaged_; }
     bool at_end() const { return bytes_.empty(); }
 
@@ -69,10 +77,10 @@ std::string encode_journal_entry(const CommitIntent& intent) {
         size += 9 + write.key.bytes.size();
     }
     for (const SuspectMark& mark : intent.suspects) {
-        size += 8 + mark.reason.size();
+        size += 12 + mark.reason.size() + mark.rows.bytes();
     }
     for (const TableWrite& write : intent.tables) {
-        size += 9 + write.reason.size();
+        size += 13 + write.reason.size() + write.rows.bytes();
     }
     out.reserve(size);
     out.push_back(entry_version);
@@ -87,12 +95,15 @@ std::string encode_journal_entry(const CommitIntent& intent) {
     for (const SuspectMark& mark : intent.suspects) {
         put_number(out, mark.table);
         put_text(out, mark.reason);
+        put_text(out, encode_key_ranges(mark.rows));
     }
     put_number(out, intent.tables.size());
     for (const TableWrite& write : intent.tables) {
-        out.push_back(static_cast<char>(write.removes ? removes_flag : 0U));
+        out.push_back(static_cast<char>((write.removes ? removes_flag : 0U) |
+                                        (write.by_row ? by_row_flag : 0U)));
         put_number(out, write.table);
         put_text(out, write.reason);
+        put_text(out, encode_key_ranges(write.rows));
     }
     return out;
 }
@@ -100,7 +111,7 @@ std::string encode_journal_entry(const CommitIntent& intent) {
 Result<CommitIntent> decode_journal_entry(std::string_view bytes) {
     Reader reader(bytes);
     const std::uint32_t version = reader.byte();
-    if (version != entry_version && version != version_without_tables) {
+    if (version < version_without_tables || version > entry_version) {
         return Error{"journal entry of unknown version " + std::to_string(version), ""};
     }
     CommitIntent intent;
@@ -119,20 +130,56 @@ Result<CommitIntent> decode_journal_entry(std::string_view bytes) {
         SuspectMark mark;
         mark.table = reader.number();
         mark.reason = reader.text();
+        mark.rows = version > version_without_ranges ? reader.ranges() : KeyRanges();
         intent.suspects.push_back(std::move(mark));
     }
     const std::uint32_t tables = version == version_without_tables ? 0 : reader.number();
     for (std::uint32_t i = 0; i < tables && !reader.damaged(); ++i) {
         TableWrite write;
-        write.removes = (reader.byte() & removes_flag) != 0;
+        const std::uint32_t flags = reader.byte();
+        write.removes = (flags & removes_flag) != 0;
+        write.by_row = (flags & by_row_flag) != 0;
         write.table = reader.number();
         write.reason = reader.text();
+        write.rows = version > version_without_ranges ? reader.ranges() : KeyRanges();
         intent.tables.push_back(std::move(write));
     }
     if (reader.damaged() || !reader.at_end()) {
         return Error{"damaged journal entry", ""};
     }
     return intent;
+}
+
+std::string encode_key_ranges(const KeyRanges& ranges) {
+    std::string out;
+    if (ranges.all()) {
+        return out;
+    }
+    put_number(out, ranges.type());
+    put_number(out, ranges.ranges().size());
+    for (const KeyRanges::Range& range : ranges.ranges()) {
+        put_text(out, range.low);
+        put_text(out, range.high);
+    }
+    return out;
+}
+
+std::optional<KeyRanges> decode_key_ranges(std::string_view bytes) {
+    if (bytes.empty()) {
+        return KeyRanges();
+    }
+    Reader reader(bytes);
+    const std::uint32_t type = reader.number();
+    const std::uint32_t count = reader.number();
+    std::vector<KeyRanges::Range> ranges;
+    for (std::uint32_t i = 0; i < count && !reader.damaged(); ++i) {
+        std::string low = reader.text();
+        ranges.push_back({std::move(low), reader.text()});
+    }
+    if (reader.damaged() || !reader.at_end()) {
+        return std::nullopt;
+    }
+    return KeyRanges::from(type, std::move(ranges));
 }
 
 }  // namespace banyan::router

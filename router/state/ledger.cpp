@@ -32,7 +32,7 @@ std::vector<TableId> tables_of(const CommitIntent& intent) {
 
 }  // namespace
 
-Ledger::Ledger(StateDb& db) : impl_(std::make_unique<Impl>(db)) {
+Ledger::Ledger(StateDb& db, LedgerLimits limits) : impl_(std::make_unique<Impl>(db, limits)) {
     impl_->recover();
 }
 
@@ -66,9 +66,10 @@ TxnId Ledger::begin_commit(CommitIntent intent, std::function<void(bool durable)
         }
     }
     for (const TableWrite& write : intent.tables) {
-        ++impl_->tables_in_flight_[write.table];
+        impl_->tables_in_flight_[write.table].emplace(id, write.rows);
+        impl_->collapsed_writes_ += write.by_row ? 1U : 0U;
         if (write.removes && impl_->window_open(write.table)) {
-            intent.suspects.push_back({write.table, write.reason});
+            intent.suspects.push_back({write.table, write.reason, write.rows});
         }
     }
     if (!intent.tables.empty()) {
@@ -94,6 +95,7 @@ TxnId Ledger::begin_commit(CommitIntent intent, std::function<void(bool durable)
             impl->store_.put_dirty(db, touched);
         },
         std::move(done), std::move(at_stake));
+    impl_->limit_dirty();
     return id;
 }
 
@@ -117,9 +119,12 @@ void Ledger::lose(TxnId txn, std::vector<LimboBackend> backends) {
     }
 }
 
-void Ledger::set_tables(std::vector<TableId> tables) {
+void Ledger::set_tables(std::vector<TableId> tables,
+                        std::map<TableId, std::uint32_t> key_types) {
     const std::lock_guard guard(impl_->mutex_);
     impl_->tables_ = std::move(tables);
+    impl_->key_types_ = std::move(key_types);
+    impl_->limit_dirty();
     const auto all = impl_->suspects_.find(0);
     if (all == impl_->suspects_.end() || impl_->tables_.empty()) {
         return;
@@ -154,6 +159,7 @@ void Ledger::mark_dirty(const std::vector<RowKey>& keys, const std::string& reas
     impl_->write([impl = impl_.get(), changed = std::move(changed)](sqlite3* db) {
         impl->store_.put_dirty(db, changed);
     });
+    impl_->limit_dirty();
     impl_->work_.notify_all();
 }
 
@@ -188,7 +194,13 @@ std::chrono::milliseconds Ledger::limbo_age(TxnId txn) const {
 
 bool Ledger::in_flight(const RowKey& key) const {
     const std::lock_guard guard(impl_->mutex_);
-    return impl_->in_flight_.contains(key) || impl_->tables_in_flight_.contains(key.table);
+    if (impl_->in_flight_.contains(key)) {
+        return true;
+    }
+    const auto written = impl_->tables_in_flight_.find(key.table);
+    return written != impl_->tables_in_flight_.end() &&
+           std::any_of(written->second.begin(), written->second.end(),
+                       [&](const auto& entry) { return entry.second.contains(key.bytes); });
 }
 
 bool Ledger::wait_in_flight(std::chrono::milliseconds timeout) const {
@@ -207,25 +219,36 @@ Ledger::WindowId Ledger::open_window(TableId table) {
     const WindowId id = ++impl_->last_window_;
     impl_->windows_[id].table = table;
     std::vector<DirtyKey> touched;
+    Impl::SuspectRows suspects;
     for (const auto& [txn_id, txn] : impl_->txns_) {
-        for (const KeyWrite& write : txn.intent.writes) {
-            if (mutant("window_forgets_deletes_in_flight")) {
-                break;
+        if (mutant("window_forgets_deletes_in_flight")) {
+            break;
+        }
+        for (const TableWrite& write : txn.intent.tables) {
+            if (write.removes && write.by_row && write.table == table) {
+                impl_->mark_suspect({table, write.reason, write.rows}, suspects);
             }
+        }
+        for (const KeyWrite& write : txn.intent.writes) {
             if (write.removes && write.key.table == table) {
                 impl_->touch(write.key, touched);
             }
         }
     }
-    if (touched.empty()) {
+    if (touched.empty() && suspects.empty()) {
         return id;
     }
     // Their COMMIT may be on its way already, so unlike in begin_commit nothing else keeps the
     // chunk from committing before they are durable.
     auto durable = std::make_shared<std::promise<bool>>();
-    impl_->write([impl = impl_.get(), touched = std::move(touched)](
-                     sqlite3* db) { impl->store_.put_dirty(db, touched); },
-                 [durable](bool ok) { durable->set_value(ok); }, {table});
+    impl_->write(
+        [impl = impl_.get(), touched = std::move(touched),
+         suspects = std::move(suspects)](sqlite3* db) {
+            impl->store_.put_dirty(db, touched);
+            impl->store_.put_suspects(db, suspects);
+        },
+        [durable](bool ok) { durable->set_value(ok); }, {table});
+    impl_->limit_dirty();
     lock.unlock();
     durable->get_future().wait();
     return id;
@@ -246,7 +269,11 @@ void Ledger::close_window(WindowId window) {
     if (found == impl_->windows_.end()) {
         return;
     }
-    const SuspectMark again{found->second.table, found->second.suspicion};
+    SuspectMark again{found->second.table, found->second.suspicion};
+    if (const auto suspect = impl_->suspects_.find(again.table);
+        suspect != impl_->suspects_.end()) {
+        again.rows = suspect->second.rows;  // it has not been cleared since
+    }
     impl_->windows_.erase(found);
     if (!again.reason.empty()) {
         // A verification that ran meanwhile did not see what the chunk has brought.
@@ -312,6 +339,17 @@ std::uint64_t Ledger::dirty_count() const {
 std::uint64_t Ledger::dirty_count(TableId table) const {
     const std::lock_guard guard(impl_->mutex_);
     return impl_->dirty_.size(table);
+}
+
+std::vector<std::pair<TableId, std::uint64_t>> Ledger::dirty_tables() const {
+    const std::lock_guard guard(impl_->mutex_);
+    return impl_->dirty_.tables();
+}
+
+bool Ledger::dirty_backlog() const {
+    const std::lock_guard guard(impl_->mutex_);
+    constexpr std::uint64_t many = 100'000;
+    return impl_->dirty_.size() >= std::min(many, impl_->limits_.max_dirty_keys / 2 + 1);
 }
 
 std::vector<DirtyKey> Ledger::dirty_sample(std::size_t max) const {
@@ -386,6 +424,7 @@ void Ledger::forget_all() {
 
 LedgerStats Ledger::stats() const {
     LedgerStats stats;
+    stats.journal_bytes = impl_->db_.file_bytes();
     const std::lock_guard guard(impl_->mutex_);
     impl_->resync();
     stats.in_flight = impl_->txns_.size();
@@ -396,7 +435,11 @@ LedgerStats Ledger::stats() const {
     stats.suspect_tables = impl_->suspects_.size();
     stats.journaled_total = impl_->journaled_;
     stats.journal_batches_total = impl_->db_.batches();
+    stats.journal_requests_total = impl_->db_.requests();
     stats.journal_errors_total = impl_->failures_;
+    stats.collapsed_writes_total = impl_->collapsed_writes_;
+    stats.collapsed_dirty_total = impl_->collapsed_dirty_;
+    stats.oldest_dirty = impl_->dirty_.oldest(Impl::Clock::now());
     stats.repaired_total = impl_->repaired_;
     if (!impl_->txns_.empty()) {
         stats.oldest_in_flight = std::chrono::duration_cast<std::chrono::milliseconds>(

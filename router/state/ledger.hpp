@@ -6,11 +6,13 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "router/model/key_ranges.hpp"
 #include "router/model/result.hpp"
 #include "router/model/types.hpp"
 
@@ -29,14 +31,19 @@ struct KeyWrite {
 struct SuspectMark {
     TableId table = 0;  ///< 0: every mirrored table
     std::string reason;
+    KeyRanges rows = {};  ///< which of its rows
 };
 
-/// Rows of one table that both sides have written alike, without it being known which (COPY,
-/// TRUNCATE). Until the transaction's end every key of the table counts as in flight.
+/// Rows of one table that both sides have written alike, without each of them being known: COPY,
+/// TRUNCATE, or too many to keep their keys. Until the transaction's end every key among them counts
+/// as in flight.
 struct TableWrite {
     TableId table = 0;     ///< 0: any table; no key is in flight by it
     bool removes = false;  ///< rows went, so that an open backfill window may bring them back
     std::string reason;    ///< of the suspicion, should the mirror's half not commit
+    /// Row by row, under row locks: others may read and write the table meanwhile.
+    bool by_row = false;
+    KeyRanges rows = {};
 };
 
 struct CommitIntent {
@@ -69,6 +76,12 @@ struct SuspectTable {
     std::uint64_t generation = 0;
     std::string reason;
     std::int64_t since_unix_ms = 0;
+    KeyRanges rows = {};  ///< those that may differ
+};
+
+struct LedgerLimits {
+    /// In all; beyond it the keys of the table with the most become a suspicion of their ranges.
+    std::uint64_t max_dirty_keys = 1'000'000;
 };
 
 struct LedgerStats {
@@ -78,9 +91,14 @@ struct LedgerStats {
     std::uint64_t suspect_tables = 0;
     std::uint64_t journaled_total = 0;
     std::uint64_t journal_batches_total = 0;
+    std::uint64_t journal_requests_total = 0;  ///< by batches: the mean size of one
+    std::uint64_t journal_bytes = 0;           ///< of the database and its log on disk
     std::uint64_t journal_errors_total = 0;
     std::uint64_t repaired_total = 0;
+    std::uint64_t collapsed_writes_total = 0;  ///< tables of which a transaction wrote too many rows
+    std::uint64_t collapsed_dirty_total = 0;   ///< dirty keys that became a suspicion: max_dirty_keys
     std::chrono::milliseconds oldest_in_flight{0};
+    std::chrono::milliseconds oldest_dirty{0};  ///< since it became dirty in this run
     bool journal_failed = false;  ///< durable writes are failing right now
 };
 
@@ -90,7 +108,7 @@ class Ledger {
    public:
     /// Loads what the state database holds; every uncleared journal entry becomes dirty (reason
     /// "recovered"). Throws std::runtime_error if it cannot. `db` must outlive the ledger.
-    explicit Ledger(StateDb& db);
+    explicit Ledger(StateDb& db, LedgerLimits limits = {});
     ~Ledger();
     Ledger(const Ledger&) = delete;
     Ledger& operator=(const Ledger&) = delete;
@@ -111,8 +129,9 @@ class Ledger {
     /// resolve_limbo() is told that the backends are gone, then turn dirty (tables: suspect).
     void lose(TxnId txn, std::vector<LimboBackend> backends);
     /// The mirrored tables, whenever a catalogue has been loaded: a mark for table 0, made before
-    /// or after, becomes one mark for each of them.
-    void set_tables(std::vector<TableId> tables);
+    /// or after, becomes one mark for each of them. `key_types`: see KeyRanges::none(); a table
+    /// without one has no ranges.
+    void set_tables(std::vector<TableId> tables, std::map<TableId, std::uint32_t> key_types = {});
     /// Tables made suspect outside a commit.
     void mark_suspect(const std::vector<SuspectMark>& marks);
     /// Keys made dirty outside a commit.
@@ -162,6 +181,10 @@ class Ledger {
 
     std::uint64_t dirty_count() const;
     std::uint64_t dirty_count(TableId table) const;
+    /// Each table that has dirty keys, with their number.
+    std::vector<std::pair<TableId, std::uint64_t>> dirty_tables() const;
+    /// So many keys are dirty that whoever looks for more should wait for repair.
+    bool dirty_backlog() const;
     std::vector<DirtyKey> dirty_sample(std::size_t max) const;
     /// Blocks until something becomes dirty or the timeout passes.
     void wait_for_work(std::chrono::milliseconds timeout) const;

@@ -1,5 +1,7 @@
 #include "router/state/ledger_impl.hpp"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <stdexcept>
 
@@ -9,7 +11,9 @@
 namespace banyan::router {
 namespace {
 
-constexpr std::chrono::milliseconds resync_interval{500};
+// It writes everything anew, which costs the more the less there is room for: the pauses grow.
+constexpr std::chrono::milliseconds shortest_resync_interval{500};
+constexpr std::chrono::milliseconds longest_resync_interval{5000};
 
 std::int64_t unix_ms() {
     return std::chrono::duration_cast<std::chrono::milliseconds>(
@@ -27,7 +31,7 @@ void Ledger::Impl::write(std::function<void(sqlite3*)> work, std::function<void(
                        const std::lock_guard guard(mutex_);
                        SuspectRows changed;  // written by resync()
                        for (const TableId table : at_stake) {
-                           mark_suspect({table, "journal_failed"}, changed);
+                           mark_suspect({table, "journal_failed", {}}, changed);
                        }
                        ++failures_;
                        if (!std::exchange(journal_failed_, true)) {
@@ -43,7 +47,8 @@ void Ledger::Impl::write(std::function<void(sqlite3*)> work, std::function<void(
 
 void Ledger::Impl::resync() {
     const auto now = Clock::now();
-    if (!journal_failed_ || resyncing_ || now - last_resync_ < resync_interval) {
+    resync_interval_ = std::max(resync_interval_, shortest_resync_interval);
+    if (!journal_failed_ || resyncing_ || now - last_resync_ < resync_interval_) {
         return;
     }
     last_resync_ = now;
@@ -56,7 +61,10 @@ void Ledger::Impl::resync() {
                    if (ok && failures == failures_) {
                        journal_failed_ = false;
                        db_.note_journal_lost(false);
+                       spdlog::warn("state: the journal can be written again, nothing is owed");
                    }
+                   resync_interval_ = ok ? shortest_resync_interval
+                                         : std::min(resync_interval_ * 2, longest_resync_interval);
                });
 }
 
@@ -75,7 +83,7 @@ LedgerStore::Contents Ledger::Impl::snapshot() const {
 void Ledger::Impl::mark_suspect(const SuspectMark& mark, SuspectRows& changed) {
     if (mark.table == 0 && !tables_.empty()) {
         for (const TableId table : tables_) {
-            mark_suspect({table, mark.reason}, changed);
+            mark_suspect({table, mark.reason, {}}, changed);
         }
         return;
     }
@@ -83,6 +91,9 @@ void Ledger::Impl::mark_suspect(const SuspectMark& mark, SuspectRows& changed) {
     if (suspect.generation == 0) {
         suspect.table = mark.table;
         suspect.since_unix_ms = unix_ms();
+        suspect.rows = mark.rows;
+    } else {
+        suspect.rows.add(mark.rows);
     }
     suspect.generation = ++generation_;
     suspect.reason = mark.reason;
@@ -105,6 +116,28 @@ void Ledger::Impl::touch(const RowKey& key, std::vector<DirtyKey>& changed) {
     }
     if (touched) {
         changed.push_back(mark_dirty(key, "window"));
+    }
+}
+
+void Ledger::Impl::limit_dirty() {
+    while (dirty_.size() > limits_.max_dirty_keys) {
+        const TableId table = dirty_.largest();
+        const auto type = key_types_.find(table);
+        SuspectMark mark{table, "too_many_dirty_keys",
+                         KeyRanges::none(type == key_types_.end() ? 0 : type->second)};
+        const std::size_t keys =
+            dirty_.clear_table(table, [&](const RowKey& key) { mark.rows.add(key.bytes); });
+        collapsed_dirty_ += keys;
+        spdlog::warn("state: {} dirty keys of table {} are too many: ranges of it are verified",
+                     keys, table);
+        SuspectRows changed;
+        mark_suspect(mark, changed);
+        write(
+            [this, table, changed = std::move(changed)](sqlite3* db) {
+                store_.put_suspects(db, changed);
+                store_.erase_dirty(db, table);
+            },
+            {}, {table});
     }
 }
 
@@ -136,11 +169,15 @@ void Ledger::Impl::end(TxnId id, CommitOutcome outcome, const char* reason) {
     }
     const bool settled = outcome == CommitOutcome::mirrored && found->second.settling;
     for (const TableWrite& write : found->second.intent.tables) {
-        if (--tables_in_flight_[write.table] == 0) {
-            tables_in_flight_.erase(write.table);
+        if (const auto written = tables_in_flight_.find(write.table);
+            written != tables_in_flight_.end()) {
+            written->second.erase(id);
+            if (written->second.empty()) {
+                tables_in_flight_.erase(written);
+            }
         }
         if (outcome == CommitOutcome::not_mirrored || settled) {
-            mark_suspect({write.table, settled ? reason : write.reason}, suspects);
+            mark_suspect({write.table, settled ? reason : write.reason, write.rows}, suspects);
         }
     }
     for (const SuspectMark& mark : found->second.intent.suspects) {
@@ -161,6 +198,7 @@ void Ledger::Impl::end(TxnId id, CommitOutcome outcome, const char* reason) {
         store_.put_suspects(db, suspects);
         store_.erase_journal(db, id);
     });
+    limit_dirty();
     ended_.notify_all();
     if (work) {
         work_.notify_all();
@@ -189,14 +227,14 @@ void Ledger::Impl::recover() {
         last_txn_ = std::max(last_txn_, id);
         auto intent = decode_journal_entry(bytes);
         if (!intent) {
-            mark_suspect({0, "journal_damaged"}, changed);
+            mark_suspect({0, "journal_damaged", {}}, changed);
             continue;
         }
         for (const KeyWrite& key_write : intent->writes) {
             mark_dirty(key_write.key, "recovered");
         }
         for (const TableWrite& table_write : intent->tables) {
-            mark_suspect({table_write.table, table_write.reason}, changed);
+            mark_suspect({table_write.table, table_write.reason, table_write.rows}, changed);
         }
         for (const SuspectMark& mark : intent->suspects) {
             mark_suspect(mark, changed);

@@ -40,7 +40,7 @@ class Ledger::Impl {
         std::string suspicion;  ///< the table became suspect meanwhile: the reason
     };
 
-    explicit Impl(StateDb& db) : db_(db) {}
+    Impl(StateDb& db, LedgerLimits limits) : db_(db), limits_(limits) {}
 
     /// At start, without the mutex. Throws std::runtime_error.
     void recover();
@@ -65,6 +65,9 @@ class Ledger::Impl {
     /// crash between the chunk's commit and that moment loses nothing.
     void touch(const RowKey& key, std::vector<DirtyKey>& changed);
     bool window_open(TableId table) const;
+    /// Keeps the number of dirty keys within its limit, after any of them were marked: those of the
+    /// table with the most are forgotten, in the request that makes their ranges suspect.
+    void limit_dirty();
     /// A window is open, or waits for a repair to end: it goes first, or a busy repair would starve
     /// it.
     bool repair_blocked(TableId table) const;
@@ -72,6 +75,7 @@ class Ledger::Impl {
     void end(TxnId id, CommitOutcome outcome, const char* reason);
 
     StateDb& db_;
+    const LedgerLimits limits_;
     LedgerStore store_;  // writer thread only, without the mutex
     mutable std::mutex mutex_;
     mutable std::condition_variable ended_;  // a transaction or a repair ended
@@ -80,7 +84,7 @@ class Ledger::Impl {
     std::map<TxnId, Txn> txns_;  // ordered: the first is the oldest
     TxnId last_txn_ = 0;
     std::unordered_map<RowKey, std::uint32_t, RowKeyHash> in_flight_;
-    std::unordered_map<TableId, std::uint32_t> tables_in_flight_;
+    std::unordered_map<TableId, std::multimap<TxnId, KeyRanges>> tables_in_flight_;
     DirtyQueue dirty_;
     std::uint64_t generation_ = 0;
 
@@ -91,6 +95,7 @@ class Ledger::Impl {
     std::unordered_set<TableId> repairing_;
 
     std::vector<TableId> tables_;
+    std::map<TableId, std::uint32_t> key_types_;
     std::map<TableId, SuspectTable> suspects_;
     std::unordered_map<TableId, std::uint32_t> carried_;  // marks of transactions in flight
 
@@ -98,8 +103,11 @@ class Ledger::Impl {
     bool resyncing_ = false;
     std::uint64_t failures_ = 0;
     Clock::time_point last_resync_ = {};
+    std::chrono::milliseconds resync_interval_{0};  // 0: the shortest
     std::uint64_t journaled_ = 0;
     std::uint64_t repaired_ = 0;
+    std::uint64_t collapsed_writes_ = 0;
+    std::uint64_t collapsed_dirty_ = 0;
 
    private:
     LedgerStore::Contents snapshot() const;

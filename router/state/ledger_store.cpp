@@ -1,5 +1,7 @@
 #include "router/state/ledger_store.hpp"
 
+#include "router/state/journal_entry.hpp"
+
 namespace banyan::router {
 
 void LedgerStore::create_tables(sqlite3* db) {
@@ -11,6 +13,14 @@ void LedgerStore::create_tables(sqlite3* db) {
                  "CREATE TABLE IF NOT EXISTS suspects(table_id INTEGER PRIMARY KEY,"
                  "  generation INTEGER NOT NULL, reason TEXT NOT NULL,"
                  "  since_unix_ms INTEGER NOT NULL)");
+    sqlite::Statement columns(
+        db, "SELECT count(*) FROM pragma_table_info('suspects') WHERE name = 'ranges'");
+    columns.step();
+    const bool present = columns.number(0) != 0;
+    columns.reset();
+    if (!present) {  // from a version without ranges
+        sqlite::exec(db, "ALTER TABLE suspects ADD COLUMN ranges BLOB");
+    }
 }
 
 LedgerStore::Contents LedgerStore::load(sqlite3* db) {
@@ -30,13 +40,15 @@ LedgerStore::Contents LedgerStore::load(sqlite3* db) {
         contents.dirty.push_back(std::move(key));
     }
     sqlite::Statement suspects(db,
-                               "SELECT table_id, generation, reason, since_unix_ms FROM suspects");
+                               "SELECT table_id, generation, reason, since_unix_ms,"
+                               "  coalesce(ranges, x'') FROM suspects");
     while (suspects.step()) {
         SuspectTable suspect;
         suspect.table = static_cast<TableId>(suspects.number(0));
         suspect.generation = static_cast<std::uint64_t>(suspects.number(1));
         suspect.reason = suspects.text(2);
         suspect.since_unix_ms = suspects.number(3);
+        suspect.rows = decode_key_ranges(suspects.bytes(4)).value_or(KeyRanges());
         contents.suspects.push_back(std::move(suspect));
     }
     return contents;
@@ -81,15 +93,21 @@ void LedgerStore::erase_dirty(sqlite3* db, const RowKey& key, std::uint64_t gene
         .run();
 }
 
+void LedgerStore::erase_dirty(sqlite3* db, TableId table) {
+    sqlite::Statement(db, "DELETE FROM dirty WHERE table_id = ?").bind(1, table).run();
+}
+
 void LedgerStore::put_suspects(sqlite3* db, const std::vector<SuspectTable>& suspects) {
     sqlite::Statement& put = cached(put_suspect_, db,
                                     "INSERT OR REPLACE INTO suspects(table_id, generation, reason,"
-                                    "  since_unix_ms) VALUES (?, ?, ?, ?)");
+                                    "  since_unix_ms, ranges) VALUES (?, ?, ?, ?, ?)");
     for (const SuspectTable& suspect : suspects) {
+        const std::string ranges = encode_key_ranges(suspect.rows);
         put.bind(1, suspect.table)
             .bind(2, suspect.generation)
             .bind_text(3, suspect.reason)
             .bind(4, suspect.since_unix_ms)
+            .bind_blob(5, ranges)
             .run();
     }
 }

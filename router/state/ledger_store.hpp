@@ -2,7 +2,7 @@
 //
 //   journal(txn, entry)                        one row per transaction between begin_commit and end
 //   dirty(table_id, key, generation, reason)   one row per dirty key
-//   suspects(table_id, generation, reason, since_unix_ms)
+//   suspects(table_id, generation, reason, since_unix_ms, ranges)   ranges NULL: the whole table
 //
 // All members but load() run on the writer thread, inside a StateDb::submit(); they throw
 // std::runtime_error.
@@ -33,6 +33,7 @@ class LedgerStore {
     void erase_journal(sqlite3* db, TxnId txn);
     void put_dirty(sqlite3* db, const std::vector<DirtyKey>& keys);
     void erase_dirty(sqlite3* db, const RowKey& key, std::uint64_t generation);
+    void erase_dirty(sqlite3* db, TableId table);
     void put_suspects(sqlite3* db, const std::vector<SuspectTable>& suspects);
     void erase_suspect(sqlite3* db, TableId table);
     void replace_all(sqlite3* db, const Contents& contents);

@@ -1,6 +1,7 @@
 #include "router/state/state_db.hpp"
 
 #include <spdlog/spdlog.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <atomic>
@@ -13,6 +14,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "router/state/disk_reserve.hpp"
 #include "router/state/lock_file.hpp"
 #include "router/state/sqlite.hpp"
 
@@ -23,6 +25,8 @@ constexpr std::size_t max_batch = 1024;
 constexpr int checkpoint_pages = 1000;     // 4 MB: how much WAL the checkpointer lets gather
 constexpr int restart_pages = 16 * 1024;   // 64 MB: from here on the writer helps
 constexpr int most_log_pages = 32 * 1024;  // 128 MB: and here it waits for the checkpoint
+constexpr int free_pages_kept = 2048;      // 8 MB: more are given back to the disk
+constexpr int free_pages_a_batch = 256;    // and so many at once
 
 using Db = std::unique_ptr<sqlite3, int (*)(sqlite3*)>;
 
@@ -52,6 +56,20 @@ std::string meta(sqlite3* db, std::string_view name) {
     return get.step() ? get.text(0) : "";
 }
 
+// Which file a path names, to notice that it was deleted or replaced: SQLite would write on to a
+// file that no next run can find.
+struct FileIdentity {
+    dev_t device = 0;
+    ino_t inode = 0;
+
+    static FileIdentity of(const std::filesystem::path& file) {
+        struct stat found {};
+        return ::stat(file.c_str(), &found) == 0 ? FileIdentity{found.st_dev, found.st_ino}
+                                                 : FileIdentity{};
+    }
+    bool operator==(const FileIdentity&) const = default;
+};
+
 void set_meta(sqlite3* db, std::string_view name, std::string_view value) {
     sqlite::Statement put(db, "INSERT OR REPLACE INTO meta(name, value) VALUES (?, ?)");
     put.bind_text(1, name).bind_text(2, value).run();
@@ -76,6 +94,9 @@ class StateDb::Impl {
         }
         BANYAN_TRY(lock_.take(directory));
         const auto file = directory / "banyan.db";
+        reserve_.emplace(directory);
+        file_ = file;
+        log_file_ = directory / "banyan.db-wal";
         try {
             writer_ = open_connection(file);
             start_run(durability);
@@ -87,12 +108,22 @@ class StateDb::Impl {
             sqlite::Statement count(reader_.get(), "SELECT count(*) FROM meta");
             count.run();
         } catch (const std::exception& error) {
+            if (reserve_->disk_is_full()) {
+                return Error{"the state database " + file.string() +
+                                 " cannot be used: " + error.what() +
+                                 "; its disk is full: make room and start again, what is in it is "
+                                 "not lost",
+                             ""};
+            }
             return Error{"the state database " + file.string() +
                              " cannot be used: " + error.what() +
                              "; if it is damaged, move it away: every table must then be verified",
                          ""};
         }
         opened_ = true;
+        file_identity_ = FileIdentity::of(file_);
+        log_identity_ = FileIdentity::of(log_file_);
+        reserve_->keep();
         sqlite3_wal_hook(writer_.get(), &Impl::log_grew, this);
         writer_thread_ = std::thread([this] { write_loop(); });
         checkpoint_thread_ = std::thread([this] { checkpoint_loop(); });
@@ -105,7 +136,11 @@ class StateDb::Impl {
     void start_run(Durability durability) {
         sqlite3* db = writer_.get();
         sqlite::exec(db,
+                     // Only a new file takes it; in an older one free pages are used again, but
+                     // never given back.
+                     "PRAGMA auto_vacuum = INCREMENTAL;"
                      "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
+                     "PRAGMA journal_size_limit = 33554432;"
                      "PRAGMA wal_autocheckpoint = 0; PRAGMA temp_store = MEMORY;"
                      "PRAGMA cache_size = -16000;"
                      "BEGIN IMMEDIATE;"
@@ -190,6 +225,7 @@ class StateDb::Impl {
             }
             write_batch(batch);
             batch.clear();
+            shrink();
             if (restart_due_.exchange(false) || log_pages_ >= most_log_pages) {
                 const std::lock_guard guard(checkpoint_mutex_);
                 sqlite3_wal_checkpoint_v2(writer_.get(), nullptr, SQLITE_CHECKPOINT_RESTART,
@@ -232,19 +268,55 @@ class StateDb::Impl {
                 checkpoint_due_ = false;
             }
             const std::lock_guard guard(checkpoint_mutex_);
-            sqlite3_wal_checkpoint_v2(checkpointer_.get(), nullptr, SQLITE_CHECKPOINT_PASSIVE,
-                                      nullptr, nullptr);
+            const int code = sqlite3_wal_checkpoint_v2(
+                checkpointer_.get(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+            // Nothing is lost: the log keeps what the file could not take.
+            if (code != SQLITE_OK && code != SQLITE_BUSY && code != SQLITE_LOCKED &&
+                !std::exchange(checkpoint_failing_, true)) {
+                spdlog::error("state: a checkpoint failed: {}", sqlite3_errstr(code));
+            } else if (code == SQLITE_OK) {
+                checkpoint_failing_ = false;
+            }
             restart_due_ = log_pages_ >= restart_pages;
+        }
+    }
+
+    // After a backlog has drained, its pages go back to the disk, some with each batch.
+    void shrink() {
+        if (failing_ || ++batches_since_look_ < 64) {
+            return;
+        }
+        batches_since_look_ = 0;
+        try {
+            sqlite::Statement count(writer_.get(), "PRAGMA freelist_count");
+            const bool many = count.step() && count.number(0) > free_pages_kept;
+            count.reset();
+            if (many) {
+                batches_since_look_ = 64;  // again after the next batch
+                sqlite::exec(writer_.get(), "PRAGMA incremental_vacuum(" +
+                                                std::to_string(free_pages_a_batch) + ")");
+            }
+        } catch (const std::exception& error) {
+            spdlog::warn("state: free pages could not be given back: {}", error.what());
+        }
+    }
+
+    void check_still_there() const {
+        if (FileIdentity::of(file_) != file_identity_ ||
+            (log_identity_ != FileIdentity{} && FileIdentity::of(log_file_) != log_identity_)) {
+            throw std::runtime_error(file_.string() +
+                                     " or its log was deleted, moved or replaced; put it back");
         }
     }
 
     std::string transact(const std::function<void()>& work) {
         try {
+            check_still_there();
             sqlite::exec(writer_.get(), "BEGIN IMMEDIATE");
             work();
             sqlite::exec(writer_.get(), "COMMIT");
             batches_.fetch_add(1, std::memory_order_relaxed);
-            return "";
+            return "";  // the caller counts the requests
         } catch (const std::exception& error) {
             const std::string why = error.what();
             // SQLITE_FULL and SQLITE_IOERR may have rolled back already.
@@ -262,6 +334,7 @@ class StateDb::Impl {
             }
         });
         if (why.empty()) {
+            requests_.fetch_add(batch.size(), std::memory_order_relaxed);
             for (Request& request : batch) {
                 request.done(true);
             }
@@ -276,6 +349,7 @@ class StateDb::Impl {
                     spdlog::error("state: a write failed: {}", single);
                 }
             } else {
+                requests_.fetch_add(1, std::memory_order_relaxed);
                 failing_ = false;
             }
             request.done(single.empty());
@@ -293,12 +367,20 @@ class StateDb::Impl {
     std::atomic<bool> restart_due_{false};
     int next_checkpoint_ = checkpoint_pages;  // writer thread only
     bool failing_ = false;                    // writer thread only
+    int batches_since_look_ = 0;              // writer thread only
+    bool checkpoint_failing_ = false;         // checkpointer's thread only
+    std::filesystem::path file_;
+    std::filesystem::path log_file_;
+    FileIdentity file_identity_;
+    FileIdentity log_identity_;
+    std::optional<DiskReserve> reserve_;
 
     std::mutex tables_mutex_;
     std::map<std::pair<std::string, std::string>, TableId> table_ids_;
     std::mutex reader_mutex_;
     std::atomic<bool> machine_crashed_{false};
     std::atomic<std::uint64_t> batches_{0};
+    std::atomic<std::uint64_t> requests_{0};
     std::atomic<std::uint64_t> errors_{0};
     bool opened_ = false;
 
@@ -320,7 +402,15 @@ StateDb::~StateDb() {
 Result<std::unique_ptr<StateDb>> StateDb::open(const std::filesystem::path& directory,
                                                Durability durability) {
     auto impl = std::make_unique<Impl>();
-    BANYAN_TRY(impl->open(directory, durability));
+    auto opened = impl->open(directory, durability);
+    if (const DiskReserve reserve(directory);
+        !opened && reserve.disk_is_full() && reserve.give_up()) {
+        spdlog::warn("state: the disk of {} is full; its reserve is used", directory.string());
+        impl.reset();  // and the lock with it
+        impl = std::make_unique<Impl>();
+        opened = impl->open(directory, durability);
+    }
+    BANYAN_TRY(std::move(opened));
     return std::unique_ptr<StateDb>(new StateDb(std::move(impl)));
 }
 
@@ -372,10 +462,25 @@ void StateDb::machine_crash_handled() {
 
 void StateDb::note_journal_lost(bool lost) {
     impl_->lock_.set_lost(lost);
+    if (!lost) {
+        impl_->reserve_->keep();  // there is room again
+    }
 }
 
 std::uint64_t StateDb::batches() const {
     return impl_->batches_.load(std::memory_order_relaxed);
+}
+std::uint64_t StateDb::requests() const {
+    return impl_->requests_.load(std::memory_order_relaxed);
+}
+std::uint64_t StateDb::file_bytes() const {
+    std::uint64_t bytes = 0;
+    for (const auto& file : {impl_->file_, impl_->log_file_}) {
+        std::error_code code;
+        const auto size = std::filesystem::file_size(file, code);
+        bytes += code ? 0 : size;
+    }
+    return bytes;
 }
 std::uint64_t StateDb::errors() const {
     return impl_->errors_.load(std::memory_order_relaxed);

@@ -54,6 +54,10 @@ class StateDb {
     void note_journal_lost(bool lost);
 
     std::uint64_t batches() const;
+    /// Requests whose batch was committed.
+    std::uint64_t requests() const;
+    /// Of the file and its log on disk.
+    std::uint64_t file_bytes() const;
     std::uint64_t errors() const;
 
    private:

@@ -56,6 +56,13 @@ std::string key_range(const Table& table, const KeyText& low, const KeyText& hig
     return sql;
 }
 
+std::string key_between(const Table& table, const std::string& low, const std::string& high) {
+    const Column& column = table.columns[table.key.front()];
+    const std::string name = quote_identifier(column.name);
+    return name + " OPERATOR(pg_catalog.>=) " + typed_literal(column, low) + " AND " + name +
+           " OPERATOR(pg_catalog.<=) " + typed_literal(column, high);
+}
+
 std::string key_values(const Table& table, const std::vector<KeyText>& keys) {
     std::string sql = "(VALUES ";
     for (std::size_t i = 0; i < keys.size(); ++i) {

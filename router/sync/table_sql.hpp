@@ -26,6 +26,8 @@ std::vector<std::size_t> copied_columns(const Table& table);
 std::string key_compare(const Table& table, std::string_view comparison, const KeyText& key);
 /// `low < key AND key <= high` as a WHERE clause with a leading space; an empty bound is open.
 std::string key_range(const Table& table, const KeyText& low, const KeyText& high);
+/// `"a" >= '1'::integer AND "a" <= '9'::integer`, of the leading key column.
+std::string key_between(const Table& table, const std::string& low, const std::string& high);
 /// `(i, "k1", "k2")` rows: VALUES (0, '1'::integer, ...), ... for a join by key.
 std::string key_values(const Table& table, const std::vector<KeyText>& keys);
 /// `t."k1" = v.k1 AND ...` for key_values() AS v(key_aliases()).

@@ -46,8 +46,8 @@ class TableVerifier {
    public:
     TableVerifier(const VerifyContext& context, const Table& table, bool repair,
                   const std::function<void(const TableVerification&)>& progress,
-                  const std::atomic<bool>& cancel)
-        : context_(context), table_(table), image_(table.on_mirror()), repair_(repair), progress_(progress), cancel_(cancel),
+                  const std::atomic<bool>& cancel, const KeyRanges& rows)
+        : context_(context), table_(table), image_(table.on_mirror()), repair_(repair), progress_(progress), cancel_(cancel), rows_(rows),
           primary_side_(primary_of(context.phase())) {}
 
     TableVerification run() {
@@ -74,6 +74,7 @@ class TableVerifier {
    private:
     Result<void> verify();
     Result<void> estimate();
+    Result<std::vector<std::string>> scopes();
     Result<void> compare_ranges();
     Result<KeyText> upper_key(const KeyText& low);
     Result<void> compare_range(const KeyText& low, const KeyText& high);
@@ -93,6 +94,11 @@ class TableVerifier {
         session_.emplace(std::move(*opened));
         return {};
     }
+    // Keys in `low < key <= high` within the scope, as a WHERE clause.
+    std::string where(const KeyText& low, const KeyText& high) const {
+        const std::string range = key_range(image_, low, high);
+        return scope_.empty() ? range : range + (range.empty() ? " WHERE " : " AND ") + scope_;
+    }
     static std::string sum_query(const Table& image, const std::string& rows,
                                  const std::string& where) {
         return "SELECT pg_catalog.count(*), pg_catalog.sum(" + row_hash(image) + ") FROM " + rows +
@@ -110,7 +116,9 @@ class TableVerifier {
     const bool repair_;
     const std::function<void(const TableVerification&)>& progress_;
     const std::atomic<bool>& cancel_;
+    const KeyRanges& rows_;
     const Side primary_side_;
+    std::string scope_;  ///< the range being compared; empty: the whole table
     std::optional<VerifySession> session_;
     TableVerification result_;
     std::uint64_t undecided_ = 0;
@@ -128,7 +136,40 @@ Result<void> TableVerifier::verify() {
     if (auto estimated = estimate(); !estimated) {
         return estimated;
     }
-    return table_.key.empty() ? compare_whole() : compare_ranges();
+    if (table_.key.empty()) {
+        return compare_whole();
+    }
+    auto wanted = scopes();
+    if (!wanted) {
+        return std::move(wanted).error();
+    }
+    for (std::string& scope : *wanted) {
+        scope_ = std::move(scope);
+        if (auto compared = compare_ranges(); !compared) {
+            return compared;
+        }
+    }
+    return {};
+}
+
+// One condition for each range, an empty one for the whole table. The server itself turns the bounds
+// into text, so every value of their type comes through.
+Result<std::vector<std::string>> TableVerifier::scopes() {
+    if (rows_.all() || rows_.type() != leading_key_type(table_)) {
+        return std::vector<std::string>{""};
+    }
+    const std::string type = image_.columns[image_.key.front()].type_name;
+    std::vector<std::string> scopes;
+    for (const KeyRanges::Range& range : rows_.ranges()) {
+        auto bounds = session_->primary.exec(
+            "SELECT $1::" + type + ", $2::" + type,
+            {Param::raw(rows_.binary(range.low)), Param::raw(rows_.binary(range.high))});
+        if (!bounds) {
+            return std::move(bounds).error();
+        }
+        scopes.push_back(key_between(image_, bounds->text(0, 0), bounds->text(0, 1)));
+    }
+    return scopes;
 }
 
 Result<void> TableVerifier::estimate() {
@@ -192,7 +233,7 @@ Result<KeyText> TableVerifier::upper_key(const KeyText& low) {
     Connection& side = joined ? session_->mirror : session_->primary;
     auto rows = side.exec("SELECT " + column_list(image_, image_.key) + " FROM " +
                           (joined ? mirror_rows(table_) : primary_rows(table_)) +
-                          key_range(image_, low, {}) + " ORDER BY " +
+                          where(low, {}) + " ORDER BY " +
                           column_list(image_, image_.key) + " OFFSET " +
                           std::to_string(range_rows_ - 1) + " LIMIT 1");
     if (!rows) {
@@ -206,7 +247,7 @@ Result<KeyText> TableVerifier::upper_key(const KeyText& low) {
 }
 
 Result<void> TableVerifier::compare_range(const KeyText& low, const KeyText& high) {
-    const std::string range = key_range(image_, low, high);
+    const std::string range = where(low, high);
     auto sums = ask_both(*session_, sum_query(image_, primary_rows(table_), range),
                          sum_query(image_, mirror_rows(table_), range));
     if (!sums) {
@@ -227,7 +268,7 @@ Result<void> TableVerifier::compare_range(const KeyText& low, const KeyText& hig
 Result<std::vector<KeyText>> TableVerifier::candidates(const KeyText& low, const KeyText& high) {
     const std::string select =
         "SELECT " + row_hash(image_) + ", " + column_list(image_, image_.key) + " FROM ";
-    const std::string range = key_range(image_, low, high);
+    const std::string range = where(low, high);
     auto rows = ask_both(*session_, select + primary_rows(table_) + range,
                          select + mirror_rows(table_) + range);
     if (!rows) {
@@ -307,6 +348,10 @@ Result<void> TableVerifier::judge(const std::vector<KeyText>& keys) {
     }
     if (repair_ && !to_repair.empty()) {
         context_.ledger.mark_dirty(to_repair, "verification");
+        // Found faster than they are repaired, they would be too many to keep.
+        while (context_.ledger.dirty_backlog() && !cancel_ && !phase_changed()) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(50));
+        }
     }
     return {};
 }
@@ -362,8 +407,8 @@ Result<void> TableVerifier::compare_whole() {
 
 TableVerification verify_table(const VerifyContext& context, const Table& table, bool repair,
                                const std::function<void(const TableVerification&)>& progress,
-                               const std::atomic<bool>& cancel) {
-    return TableVerifier(context, table, repair, progress, cancel).run();
+                               const std::atomic<bool>& cancel, const KeyRanges& rows) {
+    return TableVerifier(context, table, repair, progress, cancel, rows).run();
 }
 
 }  // namespace banyan::router

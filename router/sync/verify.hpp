@@ -45,10 +45,11 @@ struct VerifyContext {
     std::function<std::shared_ptr<const Catalog>()> catalog;
 };
 
-/// Compares one table and returns what it found; runs on the caller's thread. With `repair`,
-/// differing keys become dirty. `progress` is called now and then; `cancel` is polled.
+/// Compares one table, or the ranges `rows` of it, and returns what it found; runs on the caller's
+/// thread. With `repair`, differing keys become dirty; then it waits now and again for repair to
+/// catch up. `progress` is called now and then; `cancel` is polled.
 TableVerification verify_table(const VerifyContext& context, const Table& table, bool repair,
                                const std::function<void(const TableVerification&)>& progress,
-                               const std::atomic<bool>& cancel);
+                               const std::atomic<bool>& cancel, const KeyRanges& rows = {});
 
 }  // namespace banyan::router

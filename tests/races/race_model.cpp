@@ -30,7 +30,8 @@ const char* name_of(Mutant mutant) {
                                          "copy_is_not_journaled",
                                          "truncate_forgets_the_window",
                                          "truncate_without_its_lock",
-                                         "suspicion_cleared_in_a_window"};
+                                         "suspicion_cleared_in_a_window",
+                                         "verified_while_in_flight"};
     static_assert(names.size() == static_cast<std::size_t>(Mutant::count_));
     return names[static_cast<std::size_t>(mutant)];
 }

@@ -55,6 +55,7 @@ enum class Mutant : std::uint8_t {
     truncate_forgets_the_window,
     truncate_without_its_lock,
     suspicion_cleared_in_a_window,
+    verified_while_in_flight,
     count_,
 };
 const char* name_of(Mutant mutant);

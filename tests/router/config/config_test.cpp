@@ -117,6 +117,8 @@ TEST(Config, the_commented_keys_of_the_example_are_valid_and_show_the_defaults) 
     EXPECT_EQ(parsed->tcp.keepalives_count, none.tcp.keepalives_count);
     EXPECT_EQ(parsed->tcp.user_timeout_ms, none.tcp.user_timeout_ms);
     EXPECT_EQ(parsed->durability, none.durability);
+    EXPECT_EQ(parsed->journal.max_transaction_keys, none.journal.max_transaction_keys);
+    EXPECT_EQ(parsed->journal.max_dirty_keys, none.journal.max_dirty_keys);
     EXPECT_EQ(parsed->threads, none.threads);
     EXPECT_EQ(parsed->log.level, none.log.level);
     EXPECT_EQ(parsed->log.format, none.log.format);
@@ -137,7 +139,7 @@ source = {host = "f", port = 2, database = "g", user = "h", password = "i", conn
 target = {host = "j", port = 3, database = "k", user = "l", password = "m", connect_timeout_ms = 12}
 users = [{name = "n", source_password = "o", target_password = "p"}]
 state = {directory = "q"}
-journal = {durability = "power"}
+journal = {durability = "power", max_transaction_keys = 35, max_dirty_keys = 136}
 mirror = {commit_timeout_ms = 14, lock_timeout_ms = 13, connect_timeout_ms = 15, failures_to_open = 16, probe_interval_ms = 17, logins = ["service_role"], ddl_timeout_ms = 18, ddl = "primary_only", ddl_in_dual_write = "mirror", ddl_in_dual_read = "refuse", ddl_in_switchover = "refuse", allow_md5 = false, allow_cleartext = "never"}
 backfill = {workers = 18, chunk_time_ms = 19, max_chunk_rows = 20, max_rows_per_second = 21}
 shadow = {share = 0.25, recheck_attempts = 22, max_discrepancies = 23, log = "r", redact = false, min_samples = 24}

@@ -46,7 +46,7 @@ class LedgerTest : public testing::Test {
             throw std::runtime_error(db.error().message);
         }
         db_ = std::move(*db);
-        ledger_ = std::make_unique<Ledger>(*db_);
+        ledger_ = std::make_unique<Ledger>(*db_, limits_);
     }
 
     // Runs `work` with a ledger in a child process that then dies; the parent has let go before.
@@ -124,6 +124,7 @@ class LedgerTest : public testing::Test {
             [](sqlite3* raw) { sqlite::exec(raw, "PRAGMA max_page_count = 1000000"); }));
     }
 
+    LedgerLimits limits_;
     test::TempDirectory directory_;
     std::unique_ptr<StateDb> db_;
     std::unique_ptr<Ledger> ledger_;

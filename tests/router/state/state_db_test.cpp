@@ -6,6 +6,7 @@
 
 #include <fstream>
 #include <future>
+#include <random>
 #include <stdexcept>
 
 #include "router/state/journal_entry.hpp"
@@ -144,6 +145,48 @@ TEST_F(StateDbTest, ADirectoryThatCannotBeMadeIsAnError) {
     EXPECT_NE(db.error().message.find("/proc/banyan"), std::string::npos);
 }
 
+TEST_F(StateDbTest, AFileThatWasDeletedOrReplacedTakesNoMoreWrites) {
+    auto db = open();
+    const auto nothing = [](sqlite3*) {};
+    ASSERT_TRUE(db->submit_and_wait(nothing));
+    const auto file = directory_.path() / "banyan.db";
+    const auto aside = directory_.path() / "aside";
+    for (const char* name : {"banyan.db", "banyan.db-wal"}) {
+        std::filesystem::rename(directory_.path() / name, aside);
+        EXPECT_FALSE(db->submit_and_wait(nothing)) << name;
+        std::ofstream(directory_.path() / name) << "another";
+        EXPECT_FALSE(db->submit_and_wait(nothing)) << name;
+        std::filesystem::rename(aside, directory_.path() / name);
+        EXPECT_TRUE(db->submit_and_wait(nothing)) << name << " was put back";
+    }
+    EXPECT_GE(db->errors(), 4U);
+}
+
+TEST_F(StateDbTest, TheFileGivesBackWhatABacklogTook) {
+    auto db = open();
+    ASSERT_TRUE(db->submit_and_wait([](sqlite3* raw) {
+        sqlite::exec(raw, "CREATE TABLE t(a);"
+                          "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
+                          "  WHERE i < 10000) INSERT INTO t SELECT zeroblob(4000) FROM n");
+    }));
+    EXPECT_GT(db->file_bytes(), 30U << 20U);
+    ASSERT_TRUE(db->submit_and_wait([](sqlite3* raw) { sqlite::exec(raw, "DELETE FROM t"); }));
+    const auto pages = [&] {
+        std::int64_t count = 0;
+        db->read([&](sqlite3* raw) {
+            sqlite::Statement select(raw, "PRAGMA page_count");
+            select.step();
+            count = select.number(0);
+        });
+        return count;
+    };
+    for (int i = 0; i < 2000 && pages() > 4000; ++i) {
+        db->submit_and_wait([](sqlite3* raw) { sqlite::exec(raw, "UPDATE meta SET value = value"); });
+    }
+    EXPECT_LE(pages(), 4000) << "some 8 MB are kept";
+    EXPECT_EQ(rows(*db, "t"), 0);
+}
+
 TEST_F(StateDbTest, TableIdsLastAndAreNeverZero) {
     TableId orders = 0;
     {
@@ -217,7 +260,10 @@ TEST(JournalEntryTest, AnEntryComesBackAsItWas) {
     intent.writes.push_back({{7, std::string("\0\0\0\1x", 5)}, true, false});
     intent.writes.push_back({{0xFFFFFFFF, ""}, false, true});
     intent.suspects.push_back({0, "truncate"});
-    intent.tables.push_back({9, true, "why"});
+    KeyRanges rows = KeyRanges::none(23);
+    rows.add(std::string("\0\0\0\4\0\0\0\1", 8));
+    intent.tables.push_back({9, true, "why", true, rows});
+    intent.suspects[0].rows = rows;
     const auto back = decode_journal_entry(encode_journal_entry(intent));
     ASSERT_TRUE(back);
     ASSERT_EQ(back->writes.size(), 2U);
@@ -232,6 +278,9 @@ TEST(JournalEntryTest, AnEntryComesBackAsItWas) {
     EXPECT_EQ(back->tables[0].table, 9U);
     EXPECT_TRUE(back->tables[0].removes);
     EXPECT_EQ(back->tables[0].reason, "why");
+    EXPECT_TRUE(back->tables[0].by_row);
+    EXPECT_EQ(back->tables[0].rows, rows);
+    EXPECT_EQ(back->suspects[0].rows, rows);
 }
 
 TEST(JournalEntryTest, EveryTruncationAndAnUnknownVersionAreErrors) {
@@ -245,23 +294,58 @@ TEST(JournalEntryTest, EveryTruncationAndAnUnknownVersionAreErrors) {
     }
     EXPECT_FALSE(decode_journal_entry(whole + "x"));
     std::string other = whole;
-    other[0] = 3;
+    other[0] = 4;
     EXPECT_FALSE(decode_journal_entry(other));
     std::string huge = whole;
     huge[1] = '\x7f';  // two thousand million writes
     EXPECT_FALSE(decode_journal_entry(huge));
 }
 
-TEST(JournalEntryTest, AnEntryOfTheFormerVersionIsRead) {
+TEST(JournalEntryTest, EntriesOfFormerVersionsAreRead) {
+    using namespace std::string_literals;
+    const std::string write = "\0\0\0\1\1\0\0\0\7\0\0\0\3key"s;
+    const std::string mark = "\0\0\0\1\0\0\0\5\0\0\0\2do"s;
+    const std::string table = "\0\0\0\1\1\0\0\0\6\0\0\0\4copy"s;
+    for (const std::string& entry : {"\1"s + write + mark, "\2"s + write + mark + table}) {
+        const auto back = decode_journal_entry(entry);
+        ASSERT_TRUE(back);
+        ASSERT_EQ(back->writes.size(), 1U);
+        EXPECT_EQ(back->writes[0].key.bytes, "key");
+        ASSERT_EQ(back->suspects.size(), 1U);
+        EXPECT_EQ(back->suspects[0].reason, "do");
+        EXPECT_TRUE(back->suspects[0].rows.all());
+        EXPECT_EQ(back->tables.size(), entry[0] == 1 ? 0U : 1U);
+        if (entry[0] == 2) {
+            EXPECT_TRUE(back->tables[0].removes);
+            EXPECT_FALSE(back->tables[0].by_row);
+            EXPECT_TRUE(back->tables[0].rows.all());
+        }
+        for (std::size_t size = 0; size < entry.size(); ++size) {
+            EXPECT_FALSE(decode_journal_entry(entry.substr(0, size))) << size;
+        }
+    }
+}
+
+TEST(JournalEntryTest, RandomBytesNeverDoMoreThanFail) {
     CommitIntent intent;
     intent.writes.push_back({{7, "key"}, true, false});
-    std::string former = encode_journal_entry(intent);
-    former[0] = 1;
-    former.resize(former.size() - 4);  // it had no count of tables
-    const auto back = decode_journal_entry(former);
-    ASSERT_TRUE(back);
-    ASSERT_EQ(back->writes.size(), 1U);
-    EXPECT_TRUE(back->tables.empty());
+    KeyRanges rows = KeyRanges::none(23);
+    rows.add(std::string("\0\0\0\4\0\0\0\1", 8));
+    intent.suspects.push_back({1, "why", rows});
+    intent.tables.push_back({2, true, "large", true, rows});
+    const std::string whole = encode_journal_entry(intent);
+    std::mt19937 random(3);
+    for (int i = 0; i < 20'000; ++i) {
+        std::string bytes = whole.substr(0, random() % (whole.size() + 1));
+        for (unsigned flips = random() % 4; flips > 0 && !bytes.empty(); --flips) {
+            bytes[random() % bytes.size()] = static_cast<char>(random());
+        }
+        if (const auto back = decode_journal_entry(bytes)) {
+            const auto again = decode_journal_entry(encode_journal_entry(*back));
+            ASSERT_TRUE(again);
+            ASSERT_EQ(again->tables.size(), back->tables.size());
+        }
+    }
 }
 
 }  // namespace
