@@ -85,7 +85,7 @@ Reachability Probe::of(Side side) const {
 Reachability Probe::ask(Side side) {
     Endpoint endpoint = core_.endpoint(side);
     endpoint.connect_timeout =
-        std::min(endpoint.connect_timeout, core_.config.mirror.connect_timeout);
+        std::min(endpoint.connect_timeout, core_.config.latest()->mirror.connect_timeout);
     auto connection = Connection::open(endpoint, "banyan-probe");
     Result<void> answer = connection ? answers(*connection) : Result<void>(connection.error());
     Reachability now;
@@ -117,7 +117,7 @@ void Probe::work() {
         lock.lock();
         const bool still_open = core_.breaker.state() == Breaker::State::open;
         wake_.wait_for(lock,
-                       still_open ? core_.config.mirror.probe_interval
+                       still_open ? core_.config.latest()->mirror.probe_interval
                                   : std::chrono::milliseconds(idle_interval),
                        [this] { return stopping_ || woken_; });
     }
