@@ -62,6 +62,7 @@ class Adapter final : public ControlApi {
     Array audit(std::size_t limit, std::optional<std::int64_t> before) override {
         return control_.audit(limit, before);
     }
+    Answer<Object> reload(const Actor& actor) override { return control_.reload(actor); }
     std::vector<router::Control::Sample> samples() override { return control_.samples(); }
     bool primary_ready(std::string& why) override { return control_.primary_ready(why); }
 

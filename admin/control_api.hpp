@@ -58,6 +58,8 @@ class ControlApi {
     virtual Array sessions() = 0;
     virtual Array audit(std::size_t limit, std::optional<std::int64_t> before) = 0;
 
+    virtual Answer<Object> reload(const Actor& actor) = 0;
+
     virtual std::vector<router::Control::Sample> samples() = 0;
     virtual bool primary_ready(std::string& why) = 0;
 };

@@ -108,7 +108,7 @@ Response readyz(Context& context) {
     if (context.control.primary_ready(why)) {
         return json_response({{"ready", true}});
     }
-    return problem(503, "not-ready", "The primary does not answer.", {{"detail", why}});
+    return problem(503, "not-ready", "Clients cannot be served now.", {{"detail", why}});
 }
 
 Response metrics(Context& context) {
@@ -338,6 +338,10 @@ Response audit(Context& context) {
     }
     return list("audit",
                 context.control.audit(static_cast<std::size_t>(limit.value_or(100)), before));
+}
+
+Response reload(Context& context) {
+    return answer(context.control.reload(context.actor()));
 }
 
 }  // namespace banyan::admin::handlers

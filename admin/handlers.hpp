@@ -38,5 +38,6 @@ Response set_shadow(Context&);
 Response journal(Context&);
 Response sessions(Context&);
 Response audit(Context&);
+Response reload(Context&);
 
 }  // namespace banyan::admin::handlers

@@ -138,6 +138,7 @@ const std::vector<Route>& routes() {
         {"GET", "/api/v1/journal", Role::viewer, "", journal},
         {"GET", "/api/v1/sessions", Role::viewer, "", sessions},
         {"GET", "/api/v1/audit", Role::viewer, "limit before", audit},
+        {"POST", "/api/v1/config/reload", Role::operator_, "", reload},
     };
     return all;
 }
@@ -163,6 +164,7 @@ Response Api::handle(const Request& request) {
 Response Api::dispatch(const Request& request) {
     const auto question = std::min(request.target.find('?'), request.target.size());
     const auto path = segments(std::string_view(request.target).substr(0, question));
+    const auto config = this->config();
     Context context{request, control_, counters_, {}, {}, {}};
     const Route* found = nullptr;
     std::vector<std::string> allowed;
@@ -179,7 +181,7 @@ Response Api::dispatch(const Request& request) {
     }
     const bool probe = found != nullptr && found->role == Role::nobody;
     if (!probe) {  // a health probe's Host is whatever the orchestrator likes
-        if (auto refused = check_host(request, config_)) {
+        if (auto refused = check_host(request, *config)) {
             return std::move(*refused);
         }
     }
@@ -189,7 +191,7 @@ Response Api::dispatch(const Request& request) {
     if (found == nullptr) {
         return method_not_allowed(request, std::move(allowed));
     }
-    if (auto refused = authenticate(request, config_, found->role, context.identity)) {
+    if (auto refused = authenticate(request, *config, found->role, context.identity)) {
         return std::move(*refused);
     }
     if (found->method != "GET") {

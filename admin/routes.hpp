@@ -4,6 +4,8 @@
 
 #include <boost/json.hpp>
 #include <map>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -41,17 +43,30 @@ const std::vector<Route>& routes();
 class Api {
    public:
     Api(router::Config::Admin config, ControlApi& control, router::CounterSource& counters)
-        : config_(std::move(config)), control_(control), counters_(counters) {}
+        : config_(std::make_shared<const router::Config::Admin>(std::move(config))),
+          control_(control),
+          counters_(counters) {}
 
     /// Never throws; GET and HEAD never change anything.
     Response handle(const Request& request);
     /// True if handle() will not wait for the control plane (/livez).
     static bool quick(const Request& request);
+    /// Other tokens and hosts, for requests to come.
+    void set_config(router::Config::Admin config) {
+        auto fresh = std::make_shared<const router::Config::Admin>(std::move(config));
+        const std::lock_guard lock(mutex_);
+        config_ = std::move(fresh);
+    }
 
    private:
     Response dispatch(const Request& request);
+    std::shared_ptr<const router::Config::Admin> config() const {
+        const std::lock_guard lock(mutex_);
+        return config_;
+    }
 
-    const router::Config::Admin config_;
+    mutable std::mutex mutex_;
+    std::shared_ptr<const router::Config::Admin> config_;
     ControlApi& control_;
     router::CounterSource& counters_;
 };

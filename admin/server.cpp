@@ -257,8 +257,11 @@ class Server::Impl {
           pause_(shared_.io),
           work_(shared_.io.get_executor()) {}
 
-    Result<void> listen(const router::Config::Admin& config) {
+    Result<void> listen(const router::Config::Admin& config, int listening) {
         error_code error;
+        if (listening >= 0) {
+            return take(config, listening);
+        }
         const auto fail = [&](const char* what) {
             return Error{"admin: cannot " + std::string(what) + " " + config.host + " port " +
                              std::to_string(config.port) + ": " + error.message(),
@@ -296,6 +299,25 @@ class Server::Impl {
         }
         return config.port_file.empty() ? Result<void>() : write_port_file(config.port_file, port_);
     }
+
+    Result<void> take(const router::Config::Admin& config, int listening) {
+        sockaddr_storage bound{};
+        socklen_t size = sizeof bound;
+        ::getsockname(listening, reinterpret_cast<sockaddr*>(&bound), &size);
+        error_code error;
+        acceptor_.assign(bound.ss_family == AF_INET6 ? tcp::v6() : tcp::v4(), listening, error);
+        if (!error) {
+            acceptor_.listen(tcp::acceptor::max_listen_connections, error);
+        }
+        if (error) {
+            return Error{"admin: cannot use the inherited socket: " + error.message(), {}};
+        }
+        port_ = acceptor_.local_endpoint(error).port();
+        return config.port_file.empty() ? Result<void>() : write_port_file(config.port_file, port_);
+    }
+
+    int listening_socket() { return acceptor_.native_handle(); }
+    void set_config(router::Config::Admin config) { shared_.api.set_config(std::move(config)); }
 
     void run() {
         accept();
@@ -380,10 +402,10 @@ Server::~Server() {
 
 Result<std::unique_ptr<Server>> Server::start(const router::Config& config, ControlApi& control,
                                               router::CounterSource& counters,
-                                              ServerLimits limits) {
+                                              ServerLimits limits, int listening) {
     auto impl = std::make_shared<Impl>(config.admin, control, counters, limits);
-    if (auto listening = impl->listen(config.admin); !listening) {
-        return std::move(listening).error();
+    if (auto opened = impl->listen(config.admin, listening); !opened) {
+        return std::move(opened).error();
     }
     impl->run();
     return std::unique_ptr<Server>(new Server(std::move(impl)));
@@ -391,6 +413,14 @@ Result<std::unique_ptr<Server>> Server::start(const router::Config& config, Cont
 
 std::uint16_t Server::port() const {
     return impl_->port();
+}
+
+int Server::listening_socket() {
+    return impl_->listening_socket();
+}
+
+void Server::set_config(const router::Config::Admin& config) {
+    impl_->set_config(config);
 }
 
 void Server::stop() {

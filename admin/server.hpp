@@ -27,14 +27,19 @@ class Server {
    public:
     /// Listens on config.admin.host and port, then writes the port to config.admin.port_file if
     /// that is set. `control` and `counters` outlive stop().
+    /// `listening`: a socket that listens there already, which this takes; -1: none.
     static Result<std::unique_ptr<Server>> start(const router::Config& config, ControlApi& control,
                                                  router::CounterSource& counters,
-                                                 ServerLimits limits = {});
+                                                 ServerLimits limits = {}, int listening = -1);
     ~Server();
     Server(const Server&) = delete;
     Server& operator=(const Server&) = delete;
 
     std::uint16_t port() const;
+    /// Of the listening socket, to be handed to another process.
+    int listening_socket();
+    /// Other tokens and hosts, for requests to come.
+    void set_config(const router::Config::Admin& config);
     /// Closes every connection; waits for handlers under way. Idempotent.
     void stop();
 

@@ -11,6 +11,11 @@ std::shared_ptr<Admission::Ticket> Admission::connect() {
     return std::make_shared<Ticket>(*this);
 }
 
+void Admission::set_limits(const router::Config::Limits& limits) {
+    const std::lock_guard lock(mutex_);
+    limits_ = limits;
+}
+
 bool Admission::Ticket::admit() {
     const std::lock_guard lock(admission_.mutex_);
     if (client_) {
@@ -31,11 +36,12 @@ bool Admission::Ticket::authenticated(const std::string& user) {
         --admission_.unauthenticated_;
     }
     const auto limit = admission_.limits_.max_clients_per_user;
-    if (limit == 0 || !user_.empty()) {
+    if (user.empty() || !user_.empty()) {
         return true;
     }
+    // Counted without a limit too: a reload may bring one.
     auto& count = admission_.users_[user];
-    if (count >= limit) {
+    if (limit != 0 && count >= limit) {
         return false;
     }
     ++count;

@@ -38,9 +38,11 @@ class Admission {
     /// A new connection; null if max_unauthenticated are under way. A CancelRequest is one too:
     /// they have room here when there is none for clients.
     std::shared_ptr<Ticket> connect();
+    /// For those to come: who is there stays.
+    void set_limits(const router::Config::Limits& limits);
 
    private:
-    const router::Config::Limits& limits_;
+    router::Config::Limits limits_;
     std::mutex mutex_;
     std::uint32_t unauthenticated_ = 0;
     std::uint32_t clients_ = 0;

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "protocol/messages.hpp"
+#include "proxy/descriptors.hpp"
 #include "proxy/resolve.hpp"
 
 namespace banyan::proxy {
@@ -48,10 +49,21 @@ void Connector::cancel() {
 }
 
 void Connector::try_next() {
+    boost::system::error_code error;
+    channel_.socket().open(addresses_[next_].protocol(), error);
+    if (error || is_reserved_descriptor(channel_.socket().native_handle())) {
+        ++next_;
+        loop_.post([self = shared_from_this(), error] {
+            if (self->done_) {
+                self->failed(error ? error.message() : "no file descriptor is left for it");
+            }
+        });
+        return;
+    }
     channel_.socket().async_connect(addresses_[next_++],
-                                    guarded([this](const boost::system::error_code& error) {
-                                        if (error) {
-                                            failed(error.message());
+                                    guarded([this](const boost::system::error_code& failure) {
+                                        if (failure) {
+                                            failed(failure.message());
                                             return;
                                         }
                                         channel_.tune(context_.config.tcp);

@@ -1,5 +1,9 @@
 #include "proxy/event_loop.hpp"
 
+#include <spdlog/spdlog.h>
+
+#include <new>
+
 #include "proxy/session.hpp"
 
 namespace banyan::proxy {
@@ -12,13 +16,25 @@ constexpr std::size_t max_cached_text = 16384;
 
 }  // namespace
 
-EventLoop::EventLoop(const router::Directive& d)
-    : directive(d), work_(boost::asio::make_work_guard(io_)), random_(std::random_device{}()) {}
+EventLoop::EventLoop(const router::Config& c, const router::Directive& d)
+    : config(c), directive(d), work_(boost::asio::make_work_guard(io_)), random_(std::random_device{}()) {}
 
 EventLoop::~EventLoop() { stop(); }
 
 void EventLoop::start() {
-    thread_ = std::thread([this] { io_.run(); });
+    thread_ = std::thread([this] { run(); });
+}
+
+// A session that runs out of memory ends itself; what is left is a handler of no session.
+void EventLoop::run() {
+    while (true) {
+        try {
+            io_.run();
+            return;
+        } catch (const std::bad_alloc&) {
+            spdlog::error("out of memory outside of any session");
+        }
+    }
 }
 
 void EventLoop::stop() {

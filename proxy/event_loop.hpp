@@ -14,6 +14,7 @@
 #include <unordered_set>
 
 #include "router/catalog/catalog.hpp"
+#include "router/config/config.hpp"
 #include "router/metrics/counters.hpp"
 #include "router/migration/fleet.hpp"
 #include "router/sql/statement.hpp"
@@ -24,7 +25,7 @@ class Session;
 
 class EventLoop {
    public:
-    explicit EventLoop(const router::Directive& directive);
+    EventLoop(const router::Config& config, const router::Directive& directive);
     ~EventLoop();
     EventLoop(const EventLoop&) = delete;
     EventLoop& operator=(const EventLoop&) = delete;
@@ -46,11 +47,15 @@ class EventLoop {
     /// parse_query(), remembered by text.
     std::shared_ptr<const router::ParsedQuery> parse(std::string_view sql);
 
+    /// What its sessions refer to. A reload changes it in place, between two of their events.
+    router::Config config;
     router::Directive directive;
     std::shared_ptr<const router::Catalog> catalog;
     std::unordered_set<std::shared_ptr<Session>> sessions;
 
    private:
+    void run();
+
     struct TextHash {
         using is_transparent = void;
         std::size_t operator()(std::string_view text) const {

@@ -1,13 +1,14 @@
 #include "proxy/listener.hpp"
 
+#include <fcntl.h>
 #include <spdlog/spdlog.h>
-#include <sys/stat.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-#include <thread>
+#include <boost/asio/error.hpp>
+#include <new>
+
+#include "protocol/messages.hpp"
 
 namespace banyan::proxy {
 namespace {
@@ -15,7 +16,7 @@ namespace {
 using boost::asio::ip::tcp;
 using Local = boost::asio::local::stream_protocol;
 
-constexpr int backlog = 4096;
+constexpr std::chrono::milliseconds accept_pause{50};
 
 std::string peer_name(const tcp::endpoint& peer) {
     return peer.address().to_string() + ":" + std::to_string(peer.port());
@@ -24,97 +25,81 @@ std::string peer_name(const Local::endpoint&) {
     return "[local]";
 }
 
+Descriptor spare_descriptor() {
+    return Descriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+}
+
+void refuse_for_lack_of_descriptors(int handle) {
+    refuse_client(handle, "sorry, too many clients already",
+                  "Banyan has no file descriptor left. Raise its limit of open files.");
+}
+
 }  // namespace
 
-Listener::Listener(boost::asio::io_context& io, const router::Config::Listen& config,
-                   OnClient on_client)
-    : io_(io), config_(config), on_client_(std::move(on_client)), tcp_(io), local_(io) {}
+void refuse_client(int handle, std::string_view message, std::string_view hint) {
+    std::string error;
+    protocol::encode_error(error, "FATAL", "53300", message, hint);
+    ::send(handle, error.data(), error.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    ::shutdown(handle, SHUT_WR);
+    ::close(handle);
+}
+
+Listener::Listener(boost::asio::io_context& io, ListenSockets sockets, OnClient on_client)
+    : io_(io),
+      on_client_(std::move(on_client)),
+      tcp_(io),
+      local_(io),
+      tcp_pause_(io),
+      local_pause_(io),
+      local_file_(std::move(sockets.local_file)),
+      spare_(spare_descriptor()) {
+    sockaddr_storage bound{};
+    socklen_t size = sizeof bound;
+    ::getsockname(sockets.tcp.get(), reinterpret_cast<sockaddr*>(&bound), &size);
+    tcp_.assign(bound.ss_family == AF_INET6 ? tcp::v6() : tcp::v4(), sockets.tcp.release());
+    port_ = tcp_.local_endpoint().port();
+    if (sockets.local.open()) {
+        local_.assign(Local(), sockets.local.release());
+    }
+}
 
 Listener::~Listener() {
-    if (!local_path_.empty()) {
-        ::unlink(local_path_.c_str());
+    if (!local_file_.empty()) {
+        ::unlink(local_file_.c_str());
     }
 }
 
-Result<void> Listener::open() {
-    if (auto opened = open_tcp(); !opened) {
-        return opened;
+std::vector<int> Listener::handles() {
+    std::vector<int> handles{tcp_.native_handle()};
+    if (local_.is_open()) {
+        handles.push_back(local_.native_handle());
     }
-    if (auto opened = open_local(); !opened) {
-        return opened;
-    }
-    if (!config_.port_file.empty()) {
-        std::ofstream(config_.port_file) << port_ << '\n';
-    }
-    return {};
+    return handles;
 }
 
-Result<void> Listener::open_tcp() {
-    boost::system::error_code error;
-    const auto address = boost::asio::ip::make_address(config_.host, error);
-    if (error) {
-        return Error{"[listen] host: \"" + config_.host + "\" is not an IP address", ""};
+template <class Acceptor>
+void Listener::take(Acceptor& acceptor, typename Acceptor::protocol_type::socket client) {
+    boost::system::error_code gone;
+    const auto peer = client.remote_endpoint(gone);
+    if (gone) {
+        return;
     }
-    const tcp::endpoint endpoint(address, config_.port);
-    tcp_.open(endpoint.protocol(), error);
-    if (!error) {
-        tcp_.set_option(tcp::acceptor::reuse_address(true), error);
-        tcp_.bind(endpoint, error);
+    Accepted accepted;
+    accepted.protocol = peer.protocol();
+    accepted.local = std::is_same_v<Acceptor, Local::acceptor>;
+    accepted.handle = client.release(gone);
+    if (is_reserved_descriptor(accepted.handle)) {
+        refuse_for_lack_of_descriptors(accepted.handle);
+        return;
     }
-    if (!error) {
-        tcp_.listen(backlog, error);
+    try {
+        accepted.peer = peer_name(peer);
+        on_client_(accepted);
+    } catch (const std::bad_alloc&) {
+        ::close(accepted.handle);
+        throw;
     }
-    if (error) {
-        return Error{"cannot listen on " + config_.host + ":" + std::to_string(config_.port) +
-                         ": " + error.message(),
-                     ""};
-    }
-    port_ = tcp_.local_endpoint().port();
-    return {};
-}
-
-// The name is PostgreSQL's, so that clients find it by directory and port.
-Result<void> Listener::open_local() {
-    if (config_.unix_socket_directory.empty()) {
-        return {};
-    }
-    const std::string path = config_.unix_socket_directory / (".s.PGSQL." + std::to_string(port_));
-    const auto failed = [&](const std::string& why) {
-        return Error{"[listen] unix_socket_directory: cannot listen on " + path + ": " + why, ""};
-    };
-    if (path.size() >= sizeof(sockaddr_un::sun_path)) {
-        return failed("the path is longer than the system allows (107 bytes)");
-    }
-    const Local::endpoint endpoint(path);
-    boost::system::error_code error;
-    struct stat facts {};
-    if (::lstat(path.c_str(), &facts) == 0) {
-        if (!S_ISSOCK(facts.st_mode)) {
-            return failed("there is a file in the way that is no socket");
-        }
-        Local::socket probe(io_);
-        probe.connect(endpoint, error);
-        if (error != boost::asio::error::connection_refused) {
-            return failed("another server listens there");
-        }
-        ::unlink(path.c_str());  // left behind by one that died
-    }
-    local_.open(Local(), error);
-    if (!error) {
-        local_.bind(endpoint, error);
-    }
-    if (error) {
-        return failed(error.message());
-    }
-    local_path_ = path;
-    if (::chmod(path.c_str(), config_.unix_socket_permissions) != 0) {
-        return failed(std::strerror(errno));
-    }
-    local_.listen(backlog, error);
-    if (error) {
-        return failed(error.message());
-    }
-    return {};
+    (void)acceptor;
 }
 
 template <class Acceptor>
@@ -124,40 +109,74 @@ void Listener::accept_on(Acceptor& acceptor) {
         if (error == boost::asio::error::operation_aborted) {
             return;
         }
-        if (error) {
-            // Out of file descriptors, most likely: the listener stays, the log says why.
+        bool failing = bool(error);
+        if (error == boost::asio::error::no_descriptors || error.value() == ENFILE) {
+            turn_away(acceptor.native_handle());
+            failing = !spare_.open();
+        } else if (error) {
             spdlog::error("cannot accept a client: {}", error.message());
-            std::this_thread::sleep_for(std::chrono::milliseconds(10));
         } else {
-            boost::system::error_code gone;
-            const auto peer = client.remote_endpoint(gone);
-            if (!gone) {
-                Accepted accepted;
-                accepted.protocol = peer.protocol();
-                accepted.peer = peer_name(peer);
-                accepted.local = std::is_same_v<Acceptor, Local::acceptor>;
-                accepted.handle = client.release(gone);
-                on_client_(std::move(accepted));
+            try {
+                take(acceptor, std::move(client));
+            } catch (const std::bad_alloc&) {
+                spdlog::error("cannot accept a client: out of memory");
+                failing = true;
             }
         }
-        accept_on(acceptor);
+        if (!accepting_) {
+            return;
+        }
+        if (!failing) {
+            accept_on(acceptor);
+            return;
+        }
+        // A moment later there may be what is missing now.
+        auto& timer = static_cast<void*>(&acceptor) == &tcp_ ? tcp_pause_ : local_pause_;
+        timer.expires_after(accept_pause);
+        timer.async_wait([this, &acceptor](const boost::system::error_code& stopped) {
+            if (!stopped && accepting_) {
+                accept_on(acceptor);
+            }
+        });
     });
 }
 
+void Listener::turn_away(int acceptor) {
+    spare_ = Descriptor();
+    const int handle = ::accept4(acceptor, nullptr, nullptr, SOCK_CLOEXEC);
+    if (handle >= 0) {
+        refuse_for_lack_of_descriptors(handle);
+    }
+    spare_ = spare_descriptor();
+}
+
 void Listener::accept() {
+    if (std::exchange(accepting_, true)) {
+        return;
+    }
     accept_on(tcp_);
     if (local_.is_open()) {
         accept_on(local_);
     }
 }
 
+void Listener::pause() {
+    accepting_ = false;
+    boost::system::error_code ignored;
+    tcp_.cancel(ignored);
+    local_.cancel(ignored);
+    tcp_pause_.cancel();
+    local_pause_.cancel();
+}
+
 void Listener::close() {
+    pause();
     boost::system::error_code ignored;
     tcp_.close(ignored);
     local_.close(ignored);
-    if (!local_path_.empty()) {
-        ::unlink(local_path_.c_str());
-        local_path_.clear();
+    if (!local_file_.empty()) {
+        ::unlink(local_file_.c_str());
+        local_file_.clear();
     }
 }
 

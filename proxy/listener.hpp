@@ -3,12 +3,14 @@
 
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
 
 #include "proxy/channel.hpp"
+#include "proxy/listen_sockets.hpp"
 #include "router/config/config.hpp"
 #include "router/model/result.hpp"
 
@@ -22,35 +24,52 @@ struct Accepted {
     bool local = false;  ///< over the Unix socket
 };
 
-/// Accepts on one event loop's thread.
+/// Accepts on one event loop's thread. Where no file descriptor is left for a client, it is told so
+/// (53300), with one that is kept for that; the listener itself lives on.
 class Listener {
    public:
     using OnClient = std::function<void(Accepted)>;
 
-    Listener(boost::asio::io_context& io, const router::Config::Listen& config, OnClient on_client);
+    Listener(boost::asio::io_context& io, ListenSockets sockets, OnClient on_client);
     ~Listener();
 
-    /// Binds. An Error says which address or socket, and why not.
-    Result<void> open();
-    /// Begins to accept; on the loop's thread.
-    void accept();
-    /// On the loop's thread.
-    void close();
     std::uint16_t port() const { return port_; }
+    /// Descriptors of the sockets, for another process.
+    std::vector<int> handles();
+
+    // --- on the loop's thread ---
+
+    /// Begins to accept, or goes on.
+    void accept();
+    /// Accepts nobody; connections wait in the backlog.
+    void pause();
+    /// What waits is refused by the system from now on.
+    void close();
+    /// The socket's file is another process's from now on.
+    void give_away() { local_file_.clear(); }
 
    private:
-    Result<void> open_tcp();
-    Result<void> open_local();
     template <class Acceptor>
     void accept_on(Acceptor& acceptor);
+    template <class Acceptor>
+    void take(Acceptor& acceptor, typename Acceptor::protocol_type::socket client);
+    /// No descriptor is left: takes one client with the spare one and refuses it.
+    void turn_away(int acceptor);
 
     boost::asio::io_context& io_;
-    const router::Config::Listen& config_;
     OnClient on_client_;
     boost::asio::ip::tcp::acceptor tcp_;
     boost::asio::local::stream_protocol::acceptor local_;
-    std::string local_path_;  ///< of the socket file that is ours to remove; empty: none
+    boost::asio::steady_timer tcp_pause_;
+    boost::asio::steady_timer local_pause_;
+    std::filesystem::path local_file_;  ///< that is ours to remove; empty: none
+    Descriptor spare_;
+    bool accepting_ = false;
     std::uint16_t port_ = 0;
 };
+
+/// Says no in the protocol, without waiting for a startup message: libpq and every driver show an
+/// ErrorResponse at that point. Closes the connection.
+void refuse_client(int handle, std::string_view message, std::string_view hint);
 
 }  // namespace banyan::proxy

@@ -1,15 +1,20 @@
 // The banyan process: reads the configuration, owns the state, starts data plane and control plane,
-// and ends both on SIGTERM or SIGINT.
+// and lives until it is told to end or another process takes over (life.hpp).
 
-#include <signal.h>
 #include <spdlog/spdlog.h>
 
 #include <CLI/CLI.hpp>
 #include <iostream>
+#include <thread>
 
 #include "admin/control_adapter.hpp"
 #include "admin/server.hpp"
+#include "proxy/descriptors.hpp"
+#include "proxy/life.hpp"
+#include "proxy/listen_sockets.hpp"
 #include "proxy/proxy.hpp"
+#include "proxy/reload.hpp"
+#include "proxy/take_over.hpp"
 #include "proxy/tls.hpp"
 #include "router/config/config.hpp"
 #include "router/migration/control.hpp"
@@ -18,46 +23,22 @@ namespace {
 
 using namespace banyan;
 
-void set_up_log(const router::Config& config) {
-    spdlog::set_level(spdlog::level::from_str(config.log.level));
-    if (config.log.format == "json") {
-        spdlog::set_pattern(
-            R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","thread":%t,"message":"%v"})");
-    } else {
-        spdlog::set_pattern("%Y-%m-%d %H:%M:%S.%e [%l] %v");
-    }
-    spdlog::flush_on(spdlog::level::warn);
-    spdlog::flush_every(std::chrono::seconds(1));
-}
+constexpr std::chrono::seconds lock_patience{5};
 
 int fail(const std::string& message) {
     std::cerr << "banyan: " << message << '\n';
     return 1;
 }
 
-// Before the first thread is started, the log's included, so that none takes them: one place waits.
-sigset_t block_signals() {
-    sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-    signal(SIGPIPE, SIG_IGN);
-    signal(SIGXFSZ, SIG_IGN);  // a file at its size limit is a failed write, not the end
-    return signals;
+Result<std::unique_ptr<router::StateDb>> open_state(const router::Config& config) {
+    return router::StateDb::open(config.state_directory, config.durability == "power"
+                                                             ? router::StateDb::Durability::power
+                                                             : router::StateDb::Durability::process);
 }
 
-int run(const router::Config& config, proxy::Tls& tls) {
-    const sigset_t signals = block_signals();
-    auto opened =
-        router::StateDb::open(config.state_directory, config.durability == "power"
-                                                          ? router::StateDb::Durability::power
-                                                          : router::StateDb::Durability::process);
-    if (!opened) {
-        return fail(opened.error().message);
-    }
-    auto& db = **opened;
+int run(const router::Config& config, proxy::Tls& tls, std::unique_ptr<router::StateDb> state,
+        proxy::ListenSockets sockets, proxy::Descriptor& newcomer) {
+    auto& db = *state;
     router::Ledger ledger(db, {config.journal.max_dirty_keys});
     router::Breaker breaker(config.mirror.failures_to_open);
     router::Control control(config, db, ledger, breaker);
@@ -72,39 +53,91 @@ int run(const router::Config& config, proxy::Tls& tls) {
     if (const auto started = control.start(proxy); !started) {
         return fail(started.error().message);
     }
-    if (const auto listening = proxy.listen(); !listening) {
-        control.stop();
-        return fail(listening.error().message);
-    }
     const auto adapter = admin::adapt(control);
-    auto server = admin::Server::start(config, *adapter, proxy);
+    const int admin_socket = sockets.admin.release();
+    proxy.listen(std::move(sockets));
+    auto server = admin::Server::start(config, *adapter, proxy, {}, admin_socket);
     if (!server) {
         control.stop();
         return fail(server.error().message);
     }
+    proxy::Reloader reloader(
+        config, {tls, breaker, proxy, control,
+                 [&server](const router::Config::Admin& now) { (*server)->set_config(now); }});
+    control.on_reload([&reloader] { return reloader.reload(); });
     spdlog::info("banyan {} serves database \"{}\" on {}:{}, admin API on {}:{}, phase {}",
                  BANYAN_VERSION, config.migration.database, config.listen.host, proxy.port(),
                  config.admin.host, (*server)->port(), to_string(control.directive().phase));
 
-    int signal_number = 0;
-    while (true) {
-        sigwait(&signals, &signal_number);
-        if (signal_number != SIGHUP) {
-            break;
-        }
-        if (const auto reloaded = tls.reload(); reloaded) {
-            spdlog::info("SIGHUP: certificates and keys were read again");
-        } else {
-            spdlog::error("SIGHUP: certificates and keys stay as they were: {}",
-                          reloaded.error().message);
-        }
-    }
-    spdlog::info("shutting down");
+    newcomer =
+        proxy::Life(config, proxy, control, (*server)->listening_socket()).serve();
     (*server)->stop();
-    proxy.stop(std::chrono::seconds(10));
+    proxy.stop();
     control.stop();
     spdlog::info("bye");
     return 0;
+}
+
+// The lock goes with the process that had it, and a dying one's descriptors go one by one.
+Result<std::unique_ptr<router::StateDb>> open_state_left_behind(const router::Config& config) {
+    const auto end = std::chrono::steady_clock::now() + lock_patience;
+    while (true) {
+        auto opened = open_state(config);
+        if (opened || std::chrono::steady_clock::now() >= end) {
+            return opened;
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+}
+
+/// What a serving process begins with.
+struct Start {
+    std::unique_ptr<router::StateDb> state;
+    proxy::ListenSockets sockets;
+};
+
+Result<Start> start_alone(const router::Config& config) {
+    auto state = open_state(config);
+    if (!state) {
+        return state.error();
+    }
+    auto sockets = proxy::open_listen_sockets(config, proxy::sockets_of_service_manager());
+    if (!sockets) {
+        return sockets.error();
+    }
+    return Start{std::move(*state), std::move(*sockets)};
+}
+
+// Whatever can fail does so before the owner is told to go.
+Result<Start> start_in_place_of(proxy::TakeOver owner, const router::Config& config) {
+    auto sockets = proxy::open_listen_sockets(config, std::move(owner.sockets()));
+    if (!sockets) {
+        return sockets.error();
+    }
+    if (owner.confirm()) {
+        spdlog::info("taking over: waiting for the running process to drain");
+        const proxy::DefaultSignals may_be_stopped;
+        BANYAN_TRY(owner.wait());
+    }
+    auto state = open_state_left_behind(config);
+    if (!state) {
+        return state.error();
+    }
+    return Start{std::move(*state), std::move(*sockets)};
+}
+
+Result<Start> start(const router::Config& config, bool take_over) {
+    if (take_over) {
+        auto owner = proxy::TakeOver::ask(config.state_directory);
+        if (!owner) {
+            return owner.error();
+        }
+        if (*owner) {
+            return start_in_place_of(std::move(**owner), config);
+        }
+        spdlog::info("there is no process to take over from");
+    }
+    return start_alone(config);
 }
 
 }  // namespace
@@ -113,16 +146,21 @@ int main(int argc, char** argv) {
     CLI::App app{"Banyan: a zero-downtime dual-write proxy for PostgreSQL"};
     std::string file;
     bool check = false;
+    bool take_over = false;
     app.add_option("-c,--config", file, "Configuration file (TOML)")->required();
     app.add_flag("--check-config", check, "Read the configuration, say what is wrong, and exit");
+    app.add_flag("-R,--take-over", take_over,
+                 "Take the place of the process that serves from the same state directory, without "
+                 "refusing a connection; start as usual if there is none");
     app.set_version_flag("--version", std::string("banyan ") + BANYAN_VERSION);
     CLI11_PARSE(app, argc, argv);
 
-    const auto config = banyan::router::load_config(file);
+    auto config = router::load_config(file);
     if (!config) {
         return fail(config.error().message);
     }
-    const auto tls = banyan::proxy::Tls::load(*config);
+    config->reloads = std::make_shared<router::LatestConfig>();
+    const auto tls = proxy::Tls::load(*config);
     if (!tls) {
         return fail(file + ": " + tls.error().message);
     }
@@ -130,7 +168,15 @@ int main(int argc, char** argv) {
         std::cout << file << ": ok\n";
         return 0;
     }
-    block_signals();
-    set_up_log(*config);
-    return run(*config, **tls);
+    proxy::block_signals();
+    proxy::set_up_log(config->log);
+    spdlog::flush_on(spdlog::level::warn);
+    spdlog::flush_every(std::chrono::seconds(1));
+    proxy::raise_descriptor_limit(*config);
+    auto begin = start(*config, take_over);
+    if (!begin) {
+        return fail(begin.error().message);
+    }
+    proxy::Descriptor newcomer;  // who takes over sees it close when everything else has ended
+    return run(*config, **tls, std::move(begin->state), std::move(begin->sockets), newcomer);
 }

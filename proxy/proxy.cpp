@@ -14,17 +14,7 @@
 namespace banyan::proxy {
 namespace {
 
-// A connection over the limit is told so in the protocol, without waiting for its startup message:
-// libpq and every driver show an ErrorResponse at that point.
-void refuse(int handle) {
-    std::string message;
-    protocol::encode_error(message, "FATAL", "53300",
-                           "sorry, too many connections that have not logged in yet",
-                           "Raise [limits] max_unauthenticated in Banyan's configuration.");
-    ::send(handle, message.data(), message.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-    ::shutdown(handle, SHUT_WR);
-    ::close(handle);
-}
+constexpr std::chrono::seconds sweep_patience{2};
 
 }  // namespace
 
@@ -36,7 +26,7 @@ Proxy::Proxy(Context& context, const router::Directive& directive)
         threads = std::max(1U, std::thread::hardware_concurrency());
     }
     for (std::uint32_t i = 0; i < threads; ++i) {
-        loops_.push_back(std::make_unique<EventLoop>(directive));
+        loops_.push_back(std::make_unique<EventLoop>(context.config, directive));
     }
 }
 
@@ -56,16 +46,12 @@ void Proxy::start() {
     }
 }
 
-Result<void> Proxy::listen() {
+void Proxy::listen(ListenSockets sockets) {
     auto& first = *loops_.front();
     listener_ =
-        std::make_unique<Listener>(first.io(), context_.config.listen,
+        std::make_unique<Listener>(first.io(), std::move(sockets),
                                    [this](Accepted accepted) { on_client(std::move(accepted)); });
-    if (auto opened = listener_->open(); !opened) {
-        return opened;
-    }
     first.post([this] { listener_->accept(); });
-    return {};
 }
 
 // Runs on the first loop; the session then lives on the loop it is given to.
@@ -73,7 +59,8 @@ void Proxy::on_client(Accepted accepted) {
     const auto ticket = context_.admission.connect();
     if (!ticket) {
         loops_.front()->counters().add(router::Counter::client_connections_refused);
-        refuse(accepted.handle);
+        refuse_client(accepted.handle, "sorry, too many connections that have not logged in yet",
+                      "Raise [limits] max_unauthenticated in Banyan's configuration.");
         return;
     }
     {
@@ -100,32 +87,58 @@ void Proxy::on_client(Accepted accepted) {
     });
 }
 
-void Proxy::stop(std::chrono::milliseconds grace) {
-    loops_.front()->post([this] { listener_->close(); });
-    const auto end = std::chrono::steady_clock::now() + grace;
-    while (true) {
-        const bool late = std::chrono::steady_clock::now() >= end;
-        const auto live = live_sessions();
-        if (live.empty()) {
-            break;
+void Proxy::stop_listening(bool handover) {
+    loops_.front()->post([this, handover] {
+        if (handover) {
+            listener_->pause();
+        } else {
+            listener_->close();
         }
-        for (auto& loop : loops_) {
-            loop->post([&loop = *loop, late] {
-                const auto sessions = loop.sessions;
-                for (const auto& session : sessions) {
-                    if (late || session->transaction_since() == 0) {
-                        session->terminate();
-                    }
-                }
-            });
-        }
-        std::this_thread::sleep_for(std::chrono::milliseconds(20));
-        if (late && std::chrono::steady_clock::now() >= end + std::chrono::seconds(3)) {
-            break;
-        }
+    });
+}
+
+void Proxy::resume_listening() {
+    loops_.front()->post([this] { listener_->accept(); });
+}
+
+void Proxy::sockets_given_away() {
+    loops_.front()->post([this] { listener_->give_away(); });
+}
+
+// The first loop, which accepts, is asked before the others: whom it has given to one of them is
+// there by the time that one answers.
+std::size_t Proxy::drain(const Drain& drain) {
+    std::size_t left = 0;
+    for (auto& loop : loops_) {
+        auto promise = std::make_shared<std::promise<std::size_t>>();
+        auto answer = promise->get_future();
+        loop->post([&loop = *loop, drain, promise] {
+            const auto sessions = loop.sessions;
+            for (const auto& session : sessions) {
+                session->drain(drain);
+            }
+            promise->set_value(loop.sessions.size());
+        });
+        left += answer.wait_for(sweep_patience) == std::future_status::ready ? answer.get() : 1U;
     }
+    return left;
+}
+
+void Proxy::stop() {
     for (auto& loop : loops_) {
         loop->stop();
+    }
+}
+
+void Proxy::reconfigure(const router::Config& config) {
+    context_.admission.set_limits(config.limits);
+    for (auto& loop : loops_) {
+        loop->post([&loop = *loop, limits = config.limits, mirror = config.mirror,
+                    users = config.users] {
+            loop.config.limits = limits;
+            loop.config.mirror = mirror;
+            loop.config.users = users;
+        });
     }
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "proxy/context.hpp"
+#include "proxy/drain.hpp"
 #include "proxy/event_loop.hpp"
 #include "proxy/listener.hpp"
 #include "proxy/resolve.hpp"
@@ -25,12 +26,24 @@ class Proxy : public router::Fleet, public router::CounterSource {
 
     /// Starts the event loops.
     void start();
-    /// Binds the listener and lets clients in.
-    Result<void> listen();
+    /// Lets clients in.
+    void listen(ListenSockets sockets);
     std::uint16_t port() const { return listener_->port(); }
-    /// Stops accepting and ends the sessions: idle ones at once, the others when their transaction
-    /// is over or `grace` has passed.
-    void stop(std::chrono::milliseconds grace);
+
+    /// Nobody is let in any more: refused by the system, or (`handover`) waiting in the backlog.
+    void stop_listening(bool handover);
+    /// A handover was called off.
+    void resume_listening();
+    /// Descriptors of the listening sockets, and word that another process has them now.
+    std::vector<int> listening_sockets() { return listener_->handles(); }
+    void sockets_given_away();
+    /// Ends the sessions that `drain` says; returns how many are left. Again and again, after
+    /// stop_listening(), until that is none.
+    std::size_t drain(const Drain& drain);
+    /// Ends the event loops, and what sessions are left with them.
+    void stop();
+    /// Takes over the live keys of a configuration, for sessions that are there and to come.
+    void reconfigure(const router::Config& config);
 
     // Fleet
     void publish(const router::Directive& directive) override;

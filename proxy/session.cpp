@@ -3,8 +3,8 @@
 #include <openssl/rand.h>
 #include <spdlog/spdlog.h>
 
-#include <algorithm>
 #include <boost/asio/error.hpp>
+#include <new>
 
 #include "protocol/messages.hpp"
 #include "proxy/cancel_call.hpp"
@@ -30,34 +30,6 @@ std::int64_t unix_ms(std::chrono::system_clock::time_point time) {
 
 }  // namespace
 
-void CancelRegistry::add(std::uint32_t process_id, std::uint32_t key, Target target) {
-    const std::lock_guard lock(mutex_);
-    targets_.emplace(process_id, Entry{key, std::move(target)});
-}
-
-void CancelRegistry::remove(std::uint32_t process_id, std::uint32_t key) {
-    const std::lock_guard lock(mutex_);
-    const auto [first, last] = targets_.equal_range(process_id);
-    const auto found = std::find_if(first, last,
-                                    [&](const auto& each) { return each.second.key == key; });
-    if (found != last) {
-        targets_.erase(found);
-    }
-}
-
-CancelRegistry::Target CancelRegistry::find(std::uint32_t process_id, std::uint32_t key) const {
-    const std::lock_guard lock(mutex_);
-    Target target;
-    const auto [first, last] = targets_.equal_range(process_id);
-    for (auto each = first; each != last; ++each) {
-        // One comparison of one word: how long it takes says nothing of the key.
-        if ((each->second.key ^ key) == 0) {
-            target = each->second.target;
-        }
-    }
-    return target;
-}
-
 Session::Session(Context& context, EventLoop& loop, Socket client, const Accepted& accepted,
                  std::uint64_t id)
     : context_(context),
@@ -73,7 +45,7 @@ Session::Session(Context& context, EventLoop& loop, Socket client, const Accepte
       client_(loop),
       source_(loop),
       target_(loop),
-      machine_(*this, context.config, loop.directive) {
+      machine_(*this, loop.config, loop.directive) {
     client_.channel.socket() = std::move(client);
     client_.channel.tune(context.config.tcp);
     client_.connected = true;
@@ -98,10 +70,15 @@ void Session::event(F function) {
         return;
     }
     const auto self = shared_from_this();
-    in_event_ = true;
-    function();
-    in_event_ = false;
-    after_event();
+    try {
+        in_event_ = true;
+        function();
+        in_event_ = false;
+        after_event();
+    } catch (const std::bad_alloc&) {
+        in_event_ = false;
+        out_of_memory();
+    }
 }
 
 // Wraps a completion handler: keeps the session alive, drops late calls of a closed connection.
@@ -172,6 +149,7 @@ void Session::publish_facts() {
     }
     // The clock is read once per transaction that outlives an event, not per message.
     const bool open = machine_.in_transaction();
+    served_ = served_ || (open && machine_.logged_in());
     if (open && transaction_since_.load(std::memory_order_relaxed) == 0) {
         transaction_since_.store(steady_ms(), std::memory_order_relaxed);
     } else if (!open) {
@@ -551,7 +529,10 @@ void Session::on_catalog() {
     event([this] { machine_.poll(); });
 }
 
-void Session::terminate() {
+void Session::drain(const Drain& drain) {
+    if (!ends_now({machine_.logged_in(), !machine_.in_transaction(), served_}, drain)) {
+        return;
+    }
     if (over_) {
         leave();  // it waits for a cancel request to be delivered
         return;
@@ -564,6 +545,36 @@ void Session::server_replaced(router::Side side) {
         event([this, side] {
             machine_.server_lost(side, "another server has taken its place");
         });
+    }
+}
+
+// The machine may have been left anywhere, and what was being written may be half a message: no
+// byte goes to the servers any more. They roll back, and a commit that may have been sent is noted
+// as such.
+void Session::out_of_memory() {
+    if (over_ || std::exchange(broken_, true)) {
+        session_over();  // what it had in flight is repaired after the next start
+        return;
+    }
+    spdlog::error("session {}: out of memory: it is ended", id_);
+    try {
+        std::string last_words;
+        if (client_.connected && entry_ == Entry::open && machine_.to_client().empty()) {
+            protocol::encode_error(last_words, "FATAL", "53200", "out of memory",
+                                   "Banyan may not use more memory. The session was ended.");
+            std::size_t sent = 0;
+            client_.channel.write(last_words.data(), last_words.size(), sent);
+        }
+        close_now(source_);
+        close_now(target_);
+        close_now(client_);
+        machine_.to_client().clear();
+        event([this] { machine_.client_closed(); });
+        event([this] { machine_.server_lost(machine_.primary(), "out of memory"); });
+        event([this] { machine_.server_lost(router::other(machine_.primary()), "out of memory"); });
+    } catch (const std::bad_alloc&) {
+        spdlog::critical("session {}: out of memory while ending it", id_);
+        session_over();
     }
 }
 

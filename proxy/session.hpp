@@ -14,6 +14,7 @@
 #include "proxy/channel.hpp"
 #include "proxy/connector.hpp"
 #include "proxy/context.hpp"
+#include "proxy/drain.hpp"
 #include "proxy/event_loop.hpp"
 #include "proxy/listener.hpp"
 #include "router/session/session_machine.hpp"
@@ -36,10 +37,10 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     /// A CancelRequest with this session's key has come. `done` is called, on this session's loop,
     /// when the server has it, or at once if there is nothing to cancel.
     void cancel(const std::function<void()>& done);
-    /// Ends the session with 57P01.
-    void terminate();
     /// What it has open to this side goes to a server that is no longer the database.
     void server_replaced(router::Side side);
+    /// Ends the session with 57P01 if `drain` says so.
+    void drain(const Drain& drain);
 
     // --- from any thread ---
     std::uint64_t adopted_epoch() const { return adopted_epoch_.load(); }
@@ -115,6 +116,7 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
 
     /// The last step of session_over().
     void leave();
+    void out_of_memory();
 
     template <class F>
     auto guarded(Peer& peer, F function);
@@ -160,6 +162,8 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     bool client_closing_ = false;
     std::function<void()> cancel_done_;  ///< of cancel(), until send_cancel() takes it
     bool in_event_ = false;
+    bool served_ = false;  ///< has had a transaction
+    bool broken_ = false;  ///< memory has run out in it
     router::SessionMachine machine_;
 
     std::atomic<std::uint64_t> adopted_epoch_{0};

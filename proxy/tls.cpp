@@ -137,14 +137,14 @@ Result<Tls::ContextPtr> Tls::for_server(const router::Endpoint& endpoint, const 
 
 Result<std::unique_ptr<Tls>> Tls::load(const router::Config& config) {
     std::unique_ptr<Tls> tls(new Tls(config));
-    if (auto loaded = tls->reload(); !loaded) {
+    if (auto loaded = tls->reload(config); !loaded) {
         return loaded.error();
     }
     return tls;
 }
 
-Result<void> Tls::reload() {
-    auto clients = for_clients(config_.listen);
+Result<void> Tls::reload(const router::Config& config) {
+    auto clients = for_clients(config.listen);
     if (!clients) {
         return clients.error();
     }

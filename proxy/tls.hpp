@@ -25,8 +25,9 @@ class Tls {
    public:
     /// Reads every file the configuration names. An Error says which one cannot be used and why.
     static Result<std::unique_ptr<Tls>> load(const router::Config& config);
-    /// Reads the files again. On an Error everything stays as it was.
-    Result<void> reload();
+    /// Reads the files again, as this configuration's [listen] names them. On an Error everything
+    /// stays as it was.
+    Result<void> reload(const router::Config& config);
 
     bool offered_to_clients() const { return config_.listen.tls(); }
     /// For a connection that a client has made; null without [listen] sslmode.

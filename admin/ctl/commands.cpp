@@ -345,4 +345,34 @@ int Commands::audit(std::int64_t limit, std::optional<std::int64_t> before) {
                      "audit", audit_columns);
 }
 
+int Commands::reload() {
+    int code = exit_ok;
+    const auto reply = call("POST", api + "config/reload", code);
+    if (!reply || print_json(reply->body)) {
+        return code;
+    }
+    const auto each = [&](std::string_view list, const auto& print) {
+        const auto* keys = find(reply->body, list);
+        if (keys != nullptr && keys->is_array()) {
+            for (const auto& key : keys->get_array()) {
+                print(key);
+            }
+            return keys->get_array().size();
+        }
+        return std::size_t{0};
+    };
+    auto count = each("applied", [&](const auto& key) {
+        console_.out << "applied  " << (key.is_string() ? clean(key.get_string()) : "") << "\n";
+    });
+    count += each("restart", [&](const auto& key) {
+        const auto keeps = text_at(key, "keeps");
+        console_.out << "restart  " << text_at(key, "key") << " needs a restart"
+                     << (keeps.empty() ? "" : "; it keeps " + keeps) << "\n";
+    });
+    if (count == 0) {
+        console_.out << "nothing has changed; certificates and keys were read again\n";
+    }
+    return code;
+}
+
 }  // namespace banyan::ctl

@@ -74,6 +74,7 @@ class Commands {
     int journal();
     int sessions();
     int audit(std::int64_t limit, std::optional<std::int64_t> before);
+    int reload();
 
    private:
     /// Sends; on anything but success prints why and sets `code`.

@@ -116,6 +116,7 @@ void describe(CLI::App& app, Arguments& args) {
         ->check(CLI::Range(0.0, 1.0));
     app.add_subcommand("journal", "dirty and in-flight keys");
     app.add_subcommand("sessions", "client sessions");
+    app.add_subcommand("reload", "read the configuration file again, as SIGHUP does");
     auto* audit = app.add_subcommand("audit", "who did what, newest first");
     audit->add_option("--limit", args.limit)->check(CLI::Range(1, 1000))->capture_default_str();
     audit->add_option("--before", args.before, "only entries older than this id");
@@ -151,6 +152,7 @@ int run(const CLI::App& app, Arguments& args, Commands& commands) {
     }
     if (name == "journal") return commands.journal();
     if (name == "sessions") return commands.sessions();
+    if (name == "reload") return commands.reload();
     return commands.audit(args.limit, args.before < 0 ? std::nullopt : std::optional(args.before));
 }
 

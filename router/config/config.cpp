@@ -322,6 +322,11 @@ void read_process(Section& root, Config& config) {
     tcp.integer("user_timeout_ms", config.tcp.user_timeout_ms, 0, one_day_ms);
     tcp.finish();
 
+    Section shutdown = root.section("shutdown");
+    shutdown.milliseconds("drain_timeout_ms", config.shutdown.drain_timeout, 0, one_day_ms);
+    shutdown.milliseconds("ready_delay_ms", config.shutdown.ready_delay, 0, one_day_ms);
+    shutdown.finish();
+
     Section proxy = root.section("proxy");
     proxy.integer("threads", config.threads, 0, 1024);
     proxy.finish();
@@ -414,6 +419,16 @@ const UserLogin* Config::user(const std::string& name) const {
     return found == users.end() ? nullptr : &*found;
 }
 
+std::shared_ptr<const Config> Config::latest() const {
+    if (reloads != nullptr) {
+        const std::lock_guard lock(reloads->mutex);
+        if (reloads->config != nullptr) {
+            return reloads->config;
+        }
+    }
+    return {std::shared_ptr<const Config>(), this};
+}
+
 std::vector<std::string> config_keys() {
     Problems problems("", true);
     read(nullptr, problems);
@@ -429,6 +444,7 @@ Result<Config> parse_config(std::string_view text, const std::filesystem::path& 
             return Error{problems.text(), {}};
         }
         config.file = file;
+        config.values = std::move(problems).values();
         return config;
     } catch (const toml::parse_error& error) {
         const auto& begin = error.source().begin;

@@ -4,6 +4,9 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <map>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -31,8 +34,12 @@ struct AdminToken {
     std::string role;    ///< "viewer", "operator", "admin"
 };
 
+struct LatestConfig;
+
 struct Config {
     std::filesystem::path file;
+    /// Every key's value as text, the defaults' too, by the names of config_keys(); secrets as well.
+    std::map<std::string, std::string> values;
 
     struct Listen {                       // [listen]
         std::string host = "127.0.0.1";
@@ -141,6 +148,11 @@ struct Config {
         std::uint32_t user_timeout_ms = 0;
     } tcp;
 
+    struct Shutdown {                     // [shutdown]
+        std::chrono::milliseconds drain_timeout{10000};  ///< for transactions to end
+        std::chrono::milliseconds ready_delay{0};  ///< not ready, but serving, before the drain
+    } shutdown;
+
     std::uint32_t threads = 0;            // [proxy] threads; 0: one per core
     struct Log {                          // [log]
         std::string level = "info";
@@ -148,6 +160,16 @@ struct Config {
     } log;
 
     const UserLogin* user(const std::string& name) const;
+
+    /// What the last reload has made of it (router/config/reload.hpp); itself until then. For
+    /// threads that look at a live key when they need it; sessions read their event loop's copy.
+    std::shared_ptr<const Config> latest() const;
+    std::shared_ptr<LatestConfig> reloads;  ///< null: nothing is ever reloaded
+};
+
+struct LatestConfig {
+    std::mutex mutex;
+    std::shared_ptr<const Config> config;  ///< null: none was reloaded
 };
 
 /// True for "localhost", 127.0.0.0/8 and ::1.

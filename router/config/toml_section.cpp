@@ -113,7 +113,7 @@ void Section::wrong_type(std::string_view key, const toml::node& node, std::stri
     bad(key, "is " + std::string(type_name(node)) + "; write " + std::string(wanted));
 }
 
-void Section::text(std::string_view key, std::string& out) {
+void Section::read_text(std::string_view key, std::string& out) {
     problems_.known(full(key));
     const toml::node* node = find(key);
     if (node == nullptr) {
@@ -129,13 +129,43 @@ void Section::text(std::string_view key, std::string& out) {
     out = *value;
 }
 
+void Section::text(std::string_view key, std::string& out) {
+    read_text(key, out);
+    problems_.value(full(key), out);
+}
+
+void Section::boolean(std::string_view key, bool& out) {
+    read_boolean(key, out);
+    problems_.value(full(key), out ? "true" : "false");
+}
+
+void Section::number(std::string_view key, double& out, double low, double high) {
+    read_number(key, out, low, high);
+    problems_.value(full(key), plain(out));
+}
+
+void Section::strings(std::string_view key, std::vector<std::string>& out) {
+    read_strings(key, out);
+    for (const auto& each : out) {
+        problems_.value(full(key), each);
+    }
+}
+
+void Section::string_map(std::string_view key, std::map<std::string, std::string>& out) {
+    read_string_map(key, out);
+    for (const auto& [name, value] : out) {
+        problems_.value(full(key), name + " = " + value);
+    }
+    problems_.value(full(key), "");  // where one table's end and the next one's begin
+}
+
 void Section::path(std::string_view key, std::filesystem::path& out) {
     std::string value = out.string();
     text(key, value);
     out = value;
 }
 
-void Section::boolean(std::string_view key, bool& out) {
+void Section::read_boolean(std::string_view key, bool& out) {
     problems_.known(full(key));
     if (const toml::node* node = find(key)) {
         const auto value = node->value_exact<bool>();
@@ -146,7 +176,7 @@ void Section::boolean(std::string_view key, bool& out) {
     }
 }
 
-void Section::number(std::string_view key, double& out, double low, double high) {
+void Section::read_number(std::string_view key, double& out, double low, double high) {
     problems_.known(full(key));
     const toml::node* node = find(key);
     if (node == nullptr) {
@@ -174,7 +204,7 @@ void Section::word(std::string_view key, std::string& out, const std::vector<std
     out = value;
 }
 
-void Section::strings(std::string_view key, std::vector<std::string>& out) {
+void Section::read_strings(std::string_view key, std::vector<std::string>& out) {
     problems_.known(full(key));
     const toml::node* node = find(key);
     if (node == nullptr) {
@@ -197,7 +227,7 @@ void Section::strings(std::string_view key, std::vector<std::string>& out) {
     }
 }
 
-void Section::string_map(std::string_view key, std::map<std::string, std::string>& out) {
+void Section::read_string_map(std::string_view key, std::map<std::string, std::string>& out) {
     problems_.known(full(key));
     const toml::node* node = find(key);
     if (node == nullptr) {
@@ -244,6 +274,7 @@ void Section::milliseconds(std::string_view key, std::chrono::milliseconds& out,
     if (const auto value = read_integer(key, low, high)) {
         out = std::chrono::milliseconds(*value);
     }
+    problems_.value(full(key), std::to_string(out.count()));
 }
 
 void Section::require(std::string_view key, std::string_view why) {

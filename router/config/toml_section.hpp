@@ -30,15 +30,19 @@ class Problems {
     /// `line` 0: the file as a whole (something is missing).
     void add(std::uint32_t line, const std::string& key, const std::string& text);
     void known(std::string key) { keys_.push_back(std::move(key)); }
+    /// The value that a key has, read or default; those of several tables of an array add up.
+    void value(const std::string& key, const std::string& text) { values_[key] += text + '\0'; }
     bool empty() const { return lines_.empty(); }
     std::string text() const;
     std::vector<std::string> keys() && { return std::move(keys_); }
+    std::map<std::string, std::string> values() && { return std::move(values_); }
 
    private:
     std::filesystem::path file_;
     bool documenting_;
     std::vector<std::pair<std::uint32_t, std::string>> lines_;
     std::vector<std::string> keys_;
+    std::map<std::string, std::string> values_;
 };
 
 /// One table of the file. `table` may be null: then every key keeps its default. Views into the
@@ -64,6 +68,7 @@ class Section {
         if (const auto value = read_integer(key, low, high)) {
             out = static_cast<T>(*value);
         }
+        problems_.value(full(key), std::to_string(out));
     }
     /// Fails unless the key is there; `why` says what to write.
     void require(std::string_view key, std::string_view why);
@@ -81,6 +86,11 @@ class Section {
 
    private:
     const toml::node* find(std::string_view key);
+    void read_text(std::string_view key, std::string& out);
+    void read_boolean(std::string_view key, bool& out);
+    void read_number(std::string_view key, double& out, double low, double high);
+    void read_strings(std::string_view key, std::vector<std::string>& out);
+    void read_string_map(std::string_view key, std::map<std::string, std::string>& out);
     std::optional<std::int64_t> read_integer(std::string_view key, std::int64_t low,
                                              std::int64_t high);
     std::string full(std::string_view key) const;

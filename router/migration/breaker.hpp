@@ -25,7 +25,7 @@ class Breaker {
     }
     /// Returns true if this failure opened the breaker.
     bool failed() {
-        if (failures_.fetch_add(1, std::memory_order_relaxed) + 1 < failures_to_open_) {
+        if (failures_.fetch_add(1, std::memory_order_relaxed) + 1 < failures_to_open_.load()) {
             return false;
         }
         return open();
@@ -44,11 +44,12 @@ class Breaker {
         failures_.store(0, std::memory_order_relaxed);
         state_.store(State::closed);
     }
+    void set_failures_to_open(std::uint32_t failures) { failures_to_open_.store(failures); }
     State state() const { return state_.load(); }
     std::uint64_t opened_total() const { return opened_total_.load(); }
 
    private:
-    const std::uint32_t failures_to_open_;
+    std::atomic<std::uint32_t> failures_to_open_;
     std::atomic<std::uint32_t> failures_{0};
     std::atomic<State> state_{State::closed};
     std::atomic<std::uint64_t> opened_total_{0};

@@ -183,6 +183,10 @@ boost::json::array Control::audit(std::size_t limit, std::optional<std::int64_t>
 }
 
 bool Control::primary_ready(std::string& why) {
+    if (impl_->draining) {
+        why = "Banyan is draining: it ends, or another process takes over.";
+        return false;
+    }
     const Side side = primary_of(impl_->core.phase());
     Reachability it = impl_->probe.of(side);
     if (!it.known || std::chrono::steady_clock::now() - it.checked_at > std::chrono::seconds(15)) {

@@ -7,6 +7,7 @@
 #include <boost/json.hpp>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -50,6 +51,12 @@ struct TransitionRequest {
     bool override_gates = false;  ///< pass failing or inconclusive gates; needs a reason; audited
     std::optional<std::chrono::milliseconds> deadline;
     std::optional<OnBlocked> on_blocked;  ///< nullopt: as configured
+};
+
+/// What becomes of a transition that is under way when Banyan is to end.
+enum class OnTransition : std::uint8_t {
+    cancel,  ///< it is, if it still can be; otherwise it goes on to its end
+    refuse,  ///< then Banyan does not end
 };
 
 class Control {
@@ -113,8 +120,23 @@ class Control {
     };
     std::vector<Sample> samples();
 
-    /// True if the current primary answers; for /readyz. `why` says what is wrong.
+    /// True if clients can be served: the current primary answers, and Banyan is not draining. For
+    /// /readyz. `why` says what is wrong.
     bool primary_ready(std::string& why);
+
+    // --- life (life.cpp) ---
+
+    bool transition_running() const;
+    /// From here on Banyan is not ready, says so in status(), and no transition begins. False: one
+    /// is under way, and nothing has changed.
+    bool begin_draining(OnTransition on_transition);
+    /// The drain was called off.
+    void end_draining();
+    /// What reload() calls; before anything can call that.
+    using Reloader = std::function<Answer<boost::json::object>()>;
+    void on_reload(Reloader reloader);
+    /// Reads the configuration file again: {"applied": [key], "restart": [{"key", "keeps"}]}.
+    Answer<boost::json::object> reload(const Actor& actor);
 
     // --- called by sessions, any thread ---
 

@@ -1,6 +1,7 @@
 // Control's inside: the parts, and what several of its source files need.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -45,6 +46,8 @@ class Control::Impl {
     Probe probe;
     DiscrepancyStore discrepancies;
     Recheck recheck;
+    std::atomic<bool> draining{false};
+    Control::Reloader reloader;
     /// Recheck counts since start; the gates count stored ones.
 
    private:

@@ -249,7 +249,7 @@ Walk::Outcome Walk::advance() {
     if (mutant("sequences_not_advanced")) {
         return std::nullopt;
     }
-    auto advanced = advance_sequences(*primary_, *mirror_, core_.config.switchover.sequence_margin,
+    auto advanced = advance_sequences(*primary_, *mirror_, core_.config.latest()->switchover.sequence_margin,
                                       present_catalog_ ? present_catalog_->sequence_twins
                                                        : std::map<std::string, std::string>());
     if (!advanced) {

@@ -57,7 +57,7 @@ Reachability Probe::of(Side side) const {
 Reachability Probe::ask(Side side) {
     Endpoint endpoint = core_.endpoint(side);
     endpoint.connect_timeout =
-        std::min(endpoint.connect_timeout, core_.config.mirror.connect_timeout);
+        std::min(endpoint.connect_timeout, core_.config.latest()->mirror.connect_timeout);
     auto connection = Connection::open(endpoint, "banyan-probe");
     auto answer = connection ? lineage_.look(side, *connection, answer_timeout)
                              : Result<ServerChange>(connection.error());
@@ -104,7 +104,7 @@ void Probe::work() {
         lock.lock();
         const bool still_open = core_.breaker.state() == Breaker::State::open;
         wake_.wait_for(lock,
-                       still_open ? core_.config.mirror.probe_interval
+                       still_open ? core_.config.latest()->mirror.probe_interval
                                   : std::chrono::milliseconds(idle_interval),
                        [this] { return stopping_ || woken_; });
     }

@@ -173,6 +173,7 @@ boost::json::object Control::status() {
                               : std::count_if(catalog->tables().begin(), catalog->tables().end(),
                                               [](const auto& table) { return table->captured(); });
     return {{"version", BANYAN_VERSION},
+            {"state", impl_->draining ? "draining" : "serving"},
             {"phase", to_string(phase)},
             {"primary", to_string(primary_of(phase))},
             {"mirror", mirrors(phase) ? boost::json::value(to_string(mirror_of(phase)))
@@ -314,7 +315,7 @@ boost::json::object Control::shadow() {
             {"dropped", stats.dropped},
             {"pending", stats.pending},
             {"last_inconclusive", stats.last_error},
-            {"minimum_samples", impl_->core.config.shadow.min_samples}};
+            {"minimum_samples", impl_->core.config.latest()->shadow.min_samples}};
 }
 
 boost::json::object Control::journal() {

@@ -19,7 +19,8 @@ bool needs_sides(Phase from, Phase to) {
 
 std::pair<SideFacts, SideFacts> Control::Impl::measure_sides() {
     std::vector<std::string> roles;
-    for (const UserLogin& user : core.config.users) {
+    const auto config = core.config.latest();
+    for (const UserLogin& user : config->users) {
         roles.push_back(user.name);
     }
     // Whoever is here now, too; unless the service role sets the mirror up for it.
@@ -109,7 +110,7 @@ Facts Control::Impl::measure_rest(Phase from, Phase to, std::pair<SideFacts, Sid
             suspect.reason + ")");
     }
     facts.shadow_matched = core.counted_in_phase(Counter::shadow_matched);
-    facts.shadow_minimum = core.config.shadow.min_samples;
+    facts.shadow_minimum = core.config.latest()->shadow.min_samples;
     facts.confirmed_unacknowledged = discrepancies.unacknowledged();
     facts.shadow_undecided = recheck.stats().pending;
     Fleet* fleet = core.fleet();
@@ -152,7 +153,7 @@ std::optional<Refusal> Control::Impl::check(const TransitionRequest& request) co
 
 std::shared_ptr<ActiveTransition> Control::Impl::begin(const TransitionRequest& request,
                                                        const Actor& actor) {
-    const auto budget = request.deadline.value_or(core.config.switchover.deadline);
+    const auto budget = request.deadline.value_or(core.config.latest()->switchover.deadline);
     Transition it;
     it.number = core.store.next_transition();
     it.from = request.from;
@@ -162,7 +163,8 @@ std::shared_ptr<ActiveTransition> Control::Impl::begin(const TransitionRequest& 
     it.address = actor.address;
     it.override_gates = request.override_gates;
     it.on_blocked = request.on_blocked.value_or(
-        on_blocked_from_string(core.config.switchover.blocking_sessions).value_or(OnBlocked::abort));
+        on_blocked_from_string(core.config.latest()->switchover.blocking_sessions)
+            .value_or(OnBlocked::abort));
     it.created_unix_ms = unix_ms();
     it.deadline_unix_ms = it.created_unix_ms + budget.count();
     for (const Step step : plan_of(request.from, request.to)) {
@@ -194,6 +196,9 @@ Answer<boost::json::object> Control::Impl::create_transition(const TransitionReq
             Refusal refusal = refuse(409, "conflict", "Another transition is under way.");
             refusal.extra["transition"] = active_ ? active_->copy().id() : "";
             return refusal;
+        }
+        if (draining) {
+            return refuse(503, "draining", "Banyan is draining: it will not be here much longer.");
         }
         // Once more: the one before may have ended since.
         if (auto refusal = check(request)) {

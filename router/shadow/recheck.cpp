@@ -119,7 +119,7 @@ class Recheck::Impl {
     RecheckVerdict examine(const PendingDiscrepancy& pending, std::string& why) {
         auto pause = 20ms;
         for (std::uint32_t attempt = 0;
-             attempt < std::max(1U, context_.config.shadow.recheck_attempts); ++attempt) {
+             attempt < std::max(1U, context_.config.latest()->shadow.recheck_attempts); ++attempt) {
             const Phase phase = context_.phase();
             if (!mirrors(phase) || primary_of(phase) != primary_of(pending.phase)) {
                 why = "the phase has changed";
@@ -213,7 +213,7 @@ class Recheck::Impl {
     }
 
     void store(const PendingDiscrepancy& pending, const Replay& primary, const Replay& mirror) {
-        const bool redact = context_.config.shadow.redact;
+        const bool redact = context_.config.latest()->shadow.redact;
         const auto [here, there] = differing_rows(primary, mirror, sample_rows);
         boost::json::array columns;
         for (const std::string& column : primary.columns) {

@@ -193,7 +193,7 @@ Result<Backfill::Impl::Session> Backfill::Impl::connect() const {
     if (!target) {
         return std::move(target).error();
     }
-    const auto timeout = context_.config.mirror.lock_timeout;
+    const auto timeout = context_.config.latest()->mirror.lock_timeout;
     BANYAN_TRY(prepare_source_session(*source, timeout));
     BANYAN_TRY(prepare_target_session(*target, timeout));
     return Session{std::move(*source), std::move(*target)};

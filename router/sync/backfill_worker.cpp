@@ -35,7 +35,8 @@ std::string why_not_copied(const Table& table) {
 }
 
 void Backfill::Impl::copy_table(Job& job) {
-    ChunkSize size(context_.config.backfill.chunk_time, context_.config.backfill.max_chunk_rows);
+    const auto pace = context_.config.latest()->backfill;
+    ChunkSize size(pace.chunk_time, pace.max_chunk_rows);
     auto backoff = first_backoff;
     while (copy_session(job, size, backoff) == Outcome::again) {
         if (!sleep(backoff)) {
@@ -197,7 +198,7 @@ void Backfill::Impl::note_chunk(Job& job, const StoredProgress& progress, std::u
     }
     job.rate.add(now, rows);
     rate_.add(now, rows);
-    if (const auto limit = context_.config.backfill.max_rows_per_second; limit != 0) {
+    if (const auto limit = context_.config.latest()->backfill.max_rows_per_second; limit != 0) {
         next_allowed_ = std::max(next_allowed_, now) +
                         std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(
                             static_cast<double>(rows) / static_cast<double>(limit)));
@@ -217,7 +218,7 @@ std::string Backfill::Impl::reason_to_wait(const Job& job) {
     }
     if (Clock::now() < next_allowed_) {
         return "max_rows_per_second = " +
-               std::to_string(context_.config.backfill.max_rows_per_second);
+               std::to_string(context_.config.latest()->backfill.max_rows_per_second);
     }
     return "";
 }

@@ -153,7 +153,7 @@ class Repair::Impl {
             note(mirror.error().message);
             return false;
         }
-        if (auto set = RowRepair::prepare_mirror(*mirror, context_.config.mirror.lock_timeout);
+        if (auto set = RowRepair::prepare_mirror(*mirror, context_.config.latest()->mirror.lock_timeout);
             !set) {
             note(set.error().message);
             return false;
@@ -168,7 +168,7 @@ class Repair::Impl {
         const Config& config = context_.config;
         Endpoint endpoint = side == Side::source ? config.source : config.target;
         endpoint.connect_timeout =
-            std::min(endpoint.connect_timeout, config.mirror.connect_timeout);
+            std::min(endpoint.connect_timeout, config.latest()->mirror.connect_timeout);
         return Connection::open(endpoint, "banyan-repair");
     }
 

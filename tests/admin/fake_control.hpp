@@ -169,6 +169,11 @@ class FakeControl : public ControlApi {
         last_before = before;
         return {};
     }
+    Answer<Object> reload(const Actor& actor) override {
+        return change(actor, "reload",
+                      {{"applied", {"log.level"}},
+                       {"restart", {{{"key", "listen.port"}, {"keeps", "6432"}}}}});
+    }
     std::vector<router::Control::Sample> samples() override {
         return {{"phase", {{"phase", "INITIAL"}}, 1, false, "The phase as a state set."},
                 {"phase", {{"phase", "COMPLETE"}}, 0, false, "The phase as a state set."},

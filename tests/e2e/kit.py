@@ -223,12 +223,16 @@ class Banyan:
             with contextlib.suppress(FileNotFoundError):
                 (self.directory / name).unlink()
         self.write_config()
-        with open(self.directory / "banyan.log", "ab") as log:
-            self.process = subprocess.Popen([BINARY, "--config", str(self.config_file)], stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, **self.environment})
+        self.process = self.spawn()
         if ready:
             self.wait_ready()
         return self
+
+    def spawn(self, *options):
+        """Another process of it, with the configuration file as it is."""
+        with open(self.directory / "banyan.log", "ab") as log:
+            return subprocess.Popen([BINARY, "--config", str(self.config_file), *options], stdin=subprocess.DEVNULL, stdout=log,
+                                    stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, **self.environment})
 
     def wait_ready(self, seconds=20):
         def ports():

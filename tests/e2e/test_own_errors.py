@@ -261,6 +261,7 @@ def replication_when_mirroring_begins(make):
     return last_words(client)
 
 
+unit("53200", "out of memory", "tests/e2e/test_scarcity.py", "test_a_session_that_needs_more_memory_than_there_is_ends_alone")
 unit("08001", "could not connect to the ", "tests/router/session/session_login_test.cpp", "SessionLogin.AnUnreachablePrimaryIs08001AndALostOne57P01")
 unit("57P01", "the connection to the database server was lost: ", "tests/router/session/session_login_test.cpp",
      "SessionLogin.AnUnreachablePrimaryIs08001AndALostOne57P01")

@@ -30,5 +30,21 @@ TEST(Admission, CountsWhoIsThere) {
     EXPECT_TRUE(four->authenticated("app"));
 }
 
+TEST(Admission, ALimitThatComesLaterCountsWhoIsThereAlready) {
+    router::Config::Limits limits;
+    Admission admission(limits);
+    auto one = admission.connect();
+    auto two = admission.connect();
+    ASSERT_TRUE(one && two);
+    EXPECT_TRUE(one->admit() && one->authenticated("app"));
+    limits.max_clients = 1;
+    limits.max_clients_per_user = 1;
+    admission.set_limits(limits);
+    EXPECT_FALSE(two->admit());
+    EXPECT_FALSE(two->authenticated("app"));
+    one.reset();
+    EXPECT_TRUE(two->admit() && two->authenticated("app"));
+}
+
 }  // namespace
 }  // namespace banyan::proxy

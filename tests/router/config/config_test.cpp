@@ -106,6 +106,8 @@ TEST(Config, the_commented_keys_of_the_example_are_valid_and_show_the_defaults) 
     EXPECT_EQ(parsed->limits.login_timeout, none.limits.login_timeout);
     EXPECT_EQ(parsed->limits.max_message_bytes, none.limits.max_message_bytes);
     EXPECT_EQ(parsed->limits.max_session_bytes, none.limits.max_session_bytes);
+    EXPECT_EQ(parsed->shutdown.drain_timeout, none.shutdown.drain_timeout);
+    EXPECT_EQ(parsed->shutdown.ready_delay, none.shutdown.ready_delay);
     EXPECT_EQ(parsed->source.connect_timeout, none.source.connect_timeout);
     EXPECT_EQ(parsed->source.sslmode, none.source.sslmode);
     EXPECT_EQ(parsed->listen.sslmode, none.listen.sslmode);
