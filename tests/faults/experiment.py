@@ -204,11 +204,18 @@ class Run:
                        20 * kit.SLOW)
 
     def begin_transition(self, delay):
+        """Asks until it is accepted: with clients at work, a gate may be shut at that moment."""
         time.sleep(delay)
-        to = TRANSITIONS[self.phase][1]
-        with contextlib.suppress(Exception):
-            self.note(f"asks for {to}")
-            self.transition = self.banyan.admin.start_transition(to, source_phase=TRANSITIONS[self.phase][0])["id"]
+        end = time.monotonic() + 3 * kit.SLOW
+        while self.transition is None and time.monotonic() < end and not self.clients.stopping.is_set():
+            try:
+                self.note(f"asks for {TRANSITIONS[self.phase][1]}")
+                self.transition = self.banyan.admin.start_transition(TRANSITIONS[self.phase][1], source_phase=TRANSITIONS[self.phase][0])["id"]
+            except kit.AdminError as error:
+                self.note(f"refused: {error}"[:300])
+                time.sleep(0.1)
+            except OSError:
+                return
 
     def heal(self):
         for relay in self.relays.values():
@@ -293,8 +300,20 @@ class Run:
             return (journal["dirty"] == 0 and journal["in_flight"] == 0 and journal["limbo"] == 0 and journal["suspect_tables"] == 0
                     and (admin.phase() != "DUAL_WRITE" or admin.get("/backfill")["state"] == "done"))
 
+        slow = time.monotonic() + 5 * kit.SLOW
+
+        def noted():
+            nonlocal slow
+            if done := quiet():
+                return done
+            if time.monotonic() > slow:
+                slow = time.monotonic() + 5 * kit.SLOW
+                status = admin.status()
+                self.note(f"not converged yet: {json.dumps(status['journal'])[:600]} {json.dumps(status['repair'])} {json.dumps(status['backfill'])[:200]}")
+            return False
+
         try:
-            kit.wait_until(quiet, "", 30 * kit.SLOW, 0.1)
+            kit.wait_until(noted, "", 30 * kit.SLOW, 0.1)
         except TimeoutError:
             self.problem(f"does not converge: {json.dumps(admin.get('/journal'))[:900]} backfill {json.dumps(admin.get('/backfill'))[:300]}")
         self.note("converged")

@@ -239,7 +239,7 @@ def provoke(run, point):
     """What makes the point be passed, where the workload alone does not."""
     primary, mirror = ("target", "source") if run.phase == "switchover" else ("source", "target")
     if point in REPAIR:
-        run.relays[mirror].reset_all()
+        run.relays[mirror].reset_all(run.of_a_client)  # not Banyan's own
     elif point == "limbo_gone":
         run.relays[primary].arm("commit_sent", match=run.of_a_client)
     elif point == "verified":

@@ -181,8 +181,8 @@ class FaultRelay:
             self.listen()
         self.do(command)
 
-    def reset_all(self):
-        self.do(lambda: [self.drop(connection) for connection in self.chosen()])
+    def reset_all(self, match=None):
+        self.do(lambda: [self.drop(connection) for connection in self.chosen() if match is None or match(connection)])
 
     def refuse(self):
         """Resets every connection and refuses new ones."""
