@@ -31,6 +31,7 @@
 #include "router/session/replication.hpp"
 #include "router/session/reply_queue.hpp"
 #include "router/session/route.hpp"
+#include "router/session/written_table.hpp"
 #include "router/shadow/digest.hpp"
 
 namespace banyan::router {
@@ -163,15 +164,6 @@ class SessionMachine {
     };
 
     /// The client's transaction as far as the mirror and the ledger are concerned.
-    /// What a transaction has written of one table.
-    struct WrittenTable {
-        std::uint64_t keys = 0;  ///< in Transaction::writes
-        KeyRanges rows;          ///< of a collapsed one: which
-        bool collapsed = false;  ///< its keys are not kept any more
-        bool removes = false;    ///< a collapsed one's, any of them
-        std::size_t slot = 0;    ///< a collapsed one's: the write that stands for all of them
-    };
-
     struct Transaction {
         std::vector<KeyWrite> writes;  ///< those of collapsed tables are empty, and keep their places
         std::vector<SuspectMark> suspects;
@@ -270,8 +262,7 @@ class SessionMachine {
     void client_is_active();
     bool too_many_statements(const std::string& name) const;
     void refuse_parse();
-    /// The number by which MirrorLink's answer names it.
-    std::size_t note_write(const Table& table, KeyWrite write);
+    std::size_t note_write(const Table& table, KeyWrite write);  ///< its number for MirrorLink
     void collapse(TableId table);
     void take_writes(CommitIntent& intent);
     void keep_row(HeldRows& held, const protocol::SplitRow& row);
