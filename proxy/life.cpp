@@ -150,10 +150,10 @@ void Life::end_at_once() {
 void Life::sweep() {
     const auto elapsed = since(begun_);
     const auto left = proxy_.drain({elapsed, timeout_, handing_over()});
-    if (left == 0) {
-        state_ = State::ended;
+    if (left == 0 && (elapsed >= timeout_ || !control_.transition_running())) {
+        state_ = State::ended;  // a transition that was cancelled has been undone, too
     } else if (elapsed >= timeout_ + last_patience) {
-        spdlog::warn("{} sessions have not ended in time", left);
+        spdlog::warn("sessions that have not ended in time: {}", left);
         state_ = State::ended;
     }
 }

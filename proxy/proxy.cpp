@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
 #include <future>
 #include <thread>
 
@@ -52,6 +53,9 @@ void Proxy::listen(ListenSockets sockets) {
         std::make_unique<Listener>(first.io(), std::move(sockets),
                                    [this](Accepted accepted) { on_client(std::move(accepted)); });
     first.post([this] { listener_->accept(); });
+    if (const auto& file = context_.config.listen.port_file; !file.empty()) {
+        std::ofstream(file) << port() << '\n';
+    }
 }
 
 // Runs on the first loop; the session then lives on the loop it is given to.
@@ -102,7 +106,13 @@ void Proxy::resume_listening() {
 }
 
 void Proxy::sockets_given_away() {
-    loops_.front()->post([this] { listener_->give_away(); });
+    auto done = std::make_shared<std::promise<void>>();
+    auto known = done->get_future();
+    loops_.front()->post([this, done] {
+        listener_->give_away();
+        done->set_value();
+    });
+    known.wait_for(sweep_patience);  // the loop may be stopped next
 }
 
 // The first loop, which accepts, is asked before the others: whom it has given to one of them is

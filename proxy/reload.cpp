@@ -22,7 +22,7 @@ Reloader::Reloader(const router::Config& config, Parts parts)
 router::Answer<boost::json::object> Reloader::reload() {
     const std::lock_guard lock(mutex_);
     const auto refuse = [](const std::string& why) {
-        spdlog::error("reload: everything stays as it was, certificates and keys too: {}", why);
+        spdlog::error("reload: the configuration, certificates and keys stay as they were: {}", why);
         return router::Refusal{422, "bad-configuration",
                                "The configuration cannot be used; everything stays as it was.",
                                {{"detail", why}}};
@@ -49,6 +49,7 @@ router::Answer<boost::json::object> Reloader::reload() {
         restart.push_back({{"key", kept.key}, {"keeps", kept.value}});
     }
     apply(plan.config, plan.applied);
+    spdlog::default_logger()->flush();
     return boost::json::object{{"applied", std::move(applied)}, {"restart", std::move(restart)}};
 }
 

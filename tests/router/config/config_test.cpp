@@ -149,14 +149,23 @@ switchover = {deadline_ms = 125, sequence_margin = 26, blocking_sessions = "end"
 admin = {host = "s", port = 27, port_file = "t", allowed_hosts = ["u"], tokens = [{name = "v", role = "admin", sha256 = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}
 limits = {max_clients = 28, login_timeout_ms = 29, max_message_bytes = 65537, max_clients_per_user = 31, max_unauthenticated = 32, idle_in_transaction_timeout_ms = 33, max_prepared_statements = 34, max_session_bytes = 1048577}
 tcp = {keepalives_idle_s = 31, keepalives_interval_s = 32, keepalives_count = 33, user_timeout_ms = 34}
+shutdown = {drain_timeout_ms = 35, ready_delay_ms = 36}
 proxy = {threads = 30}
 log = {level = "debug", format = "json"}
 )",
                                      "file");
     ASSERT_TRUE(parsed) << parsed.error().message;
-    const auto& [file, listen, migration, mappings, source, target, users, state_directory, durability,
-                 mirror, backfill, shadow, switchover, admin, limits, tcp, threads, log] = *parsed;
+    const auto& [file, values, listen, migration, mappings, source, target, users, state_directory, durability,
+                 mirror, backfill, shadow, switchover, admin, limits, tcp, shutdown, threads, log,
+                 reloads] = *parsed;
     EXPECT_EQ(file, "file");
+    EXPECT_EQ(values.size(), config_keys().size());
+    EXPECT_EQ(reloads, nullptr);
+    {
+        const auto& [drain_timeout, ready_delay] = shutdown;
+        EXPECT_EQ(drain_timeout, milliseconds(35));
+        EXPECT_EQ(ready_delay, milliseconds(36));
+    }
     {
         const auto& [host, port, port_file, socket_directory, permissions, proxy_protocol, sslmode,
                      cert, key, ca, min_version] = listen;
