@@ -12,6 +12,7 @@
 #include "router/auth/key_deriver.hpp"
 #include "router/auth/verifiers.hpp"
 #include "router/config/config.hpp"
+#include "router/lease/lease.hpp"
 #include "router/migration/breaker.hpp"
 #include "router/shadow/discrepancy.hpp"
 #include "router/state/ledger.hpp"
@@ -50,6 +51,7 @@ struct Context {
     router::Ledger& ledger;
     router::Breaker& breaker;
     Tls& tls;
+    const router::Lease* lease = nullptr;  ///< null: none is kept
     Admission admission{config.limits};
     CancelRegistry cancels{};
     router::KeyDeriver key_deriver{};

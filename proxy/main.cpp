@@ -13,6 +13,7 @@
 #include "proxy/tls.hpp"
 #include "router/config/config.hpp"
 #include "router/migration/control.hpp"
+#include "router/migration/enter.hpp"
 
 namespace {
 
@@ -47,7 +48,13 @@ sigset_t block_signals() {
     return signals;
 }
 
-int run(const router::Config& config, proxy::Tls& tls) {
+bool told_to_end() {
+    sigset_t waiting;
+    return sigpending(&waiting) == 0 &&
+           (sigismember(&waiting, SIGTERM) == 1 || sigismember(&waiting, SIGINT) == 1);
+}
+
+int run(const router::Config& config, proxy::Tls& tls, const std::optional<std::string>& seize) {
     const sigset_t signals = block_signals();
     auto opened =
         router::StateDb::open(config.state_directory, config.durability == "power"
@@ -59,8 +66,12 @@ int run(const router::Config& config, proxy::Tls& tls) {
     auto& db = **opened;
     router::Ledger ledger(db);
     router::Breaker breaker(config.mirror.failures_to_open);
-    router::Control control(config, db, ledger, breaker);
-    proxy::Context context{config, ledger, breaker, tls};
+    const auto lease = router::enter_migration(config, db, ledger, seize, told_to_end);
+    if (!lease) {
+        return fail(lease.error().message);
+    }
+    router::Control control(config, db, ledger, breaker, lease->get());
+    proxy::Context context{config, ledger, breaker, tls, lease->get()};
     context.report_discrepancy = [&control](router::PendingDiscrepancy pending) {
         control.report_discrepancy(std::move(pending));
     };
@@ -114,6 +125,12 @@ int main(int argc, char** argv) {
     bool check = false;
     app.add_option("-c,--config", file, "Configuration file (TOML)")->required();
     app.add_flag("--check-config", check, "Read the configuration, say what is wrong, and exit");
+    std::string even_from;
+    auto* seize = app.add_option("--seize-lease", even_from,
+                                 "Take over the migration of a Banyan that is lost with its state "
+                                 "directory, once its lease has expired. With its id as the value: "
+                                 "at once, although the lease is live")
+                      ->expected(0, 1);
     app.set_version_flag("--version", std::string("banyan ") + BANYAN_VERSION);
     CLI11_PARSE(app, argc, argv);
 
@@ -131,5 +148,6 @@ int main(int argc, char** argv) {
     }
     block_signals();
     set_up_log(*config);
-    return run(*config, **tls);
+    return run(*config, **tls,
+               seize->count() > 0 ? std::optional(even_from) : std::nullopt);
 }

@@ -359,6 +359,9 @@ Config read(const toml::table* document, Problems& problems) {
     Section journal = root.section("journal");
     journal.word("durability", config.durability, {"process", "power"});
     journal.finish();
+    Section lease = root.section("lease");
+    lease.milliseconds("ttl_ms", config.lease.ttl, 1000, one_day_ms);
+    lease.finish();
 
     read_mirror(root.section("mirror"), config.mirror);
     read_sync(root, config);

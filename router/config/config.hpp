@@ -66,6 +66,10 @@ struct Config {
     std::filesystem::path state_directory;  // [state] directory
     std::string durability = "process";     // [journal] durability: "process" or "power"
 
+    struct Lease {                          // [lease]
+        std::chrono::milliseconds ttl{15000};
+    } lease;
+
     struct Mirror {                       // [mirror]
         std::chrono::milliseconds commit_timeout{2000};  ///< longest a client waits for the mirror
         std::chrono::milliseconds lock_timeout{1500};    ///< PostgreSQL's, on mirror connections

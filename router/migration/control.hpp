@@ -52,9 +52,13 @@ struct TransitionRequest {
     std::optional<OnBlocked> on_blocked;  ///< nullopt: as configured
 };
 
+class Lease;
+
 class Control {
    public:
-    Control(const Config& config, StateDb& db, Ledger& ledger, Breaker& breaker);
+    /// `lease`: of enter_migration(); null: none is kept.
+    Control(const Config& config, StateDb& db, Ledger& ledger, Breaker& breaker,
+            Lease* lease = nullptr);
     ~Control();
 
     /// The persisted phase; the fleet must start its sessions with directive().

@@ -14,6 +14,7 @@
 #include "router/migration/audit.hpp"
 #include "router/migration/breaker.hpp"
 #include "router/migration/fleet.hpp"
+#include "router/lease/lease.hpp"
 #include "router/migration/store.hpp"
 #include "router/state/ledger.hpp"
 #include "router/state/state_db.hpp"
@@ -22,12 +23,13 @@ namespace banyan::router {
 
 class Core {
    public:
-    Core(const Config& config, StateDb& db, Ledger& ledger, Breaker& breaker);
+    Core(const Config& config, StateDb& db, Ledger& ledger, Breaker& breaker, Lease* lease);
 
     const Config& config;
     StateDb& db;
     Ledger& ledger;
     Breaker& breaker;
+    Lease* const lease;  ///< null: none is kept (tests)
     MigrationStore store;
     AuditLog audit;
     const std::int64_t started_unix_ms;
@@ -42,6 +44,12 @@ class Core {
     /// The next directive: this phase, held or not. The phase must be persisted already.
     /// `end_blocked`: sessions that own what cannot be brought along end as they take up the hold.
     void publish(Phase phase, bool hold, bool end_blocked = false);
+    /// Another Banyan has taken the migration over: sessions end, and stay away.
+    void publish_lost();
+    bool lost() const { return lease != nullptr && lease->lost(); }
+    /// Persists the phase and tells the lease. False: the state database cannot be written.
+    bool persist_phase(Phase from, Phase to, const std::string& reason,
+                       const std::string& transition, Lease::Change change);
     /// The same phase; every session says at its next boundary what it owns.
     void ask_sessions();
     /// Kept over restarts; takes effect at once.

@@ -25,6 +25,8 @@ struct Directive {
     bool ask = false;
     /// A session that owns what cannot be brought along ends with 57P01.
     bool end_blocked = false;
+    /// Another Banyan is in charge: every session ends with 57P01, whatever it is doing.
+    bool lost = false;
 };
 
 /// How far a directive has been taken up.
@@ -65,6 +67,8 @@ class Fleet {
     /// How far the newest directive has been adopted.
     virtual Adoption adoption() = 0;
     virtual std::vector<SessionInfo> sessions() = 0;
+    /// What a session may be waiting for has changed: SessionPort::may_commit().
+    virtual void wake() {}
     /// The primary's catalogue for capture; sessions use it from their next statement on.
     virtual void set_catalog(std::shared_ptr<const Catalog> catalog) = 0;
     /// Longest time any client message waited because of a hold since the last call to
