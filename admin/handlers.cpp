@@ -108,7 +108,7 @@ Response readyz(Context& context) {
     if (context.control.primary_ready(why)) {
         return json_response({{"ready", true}});
     }
-    return problem(503, "not-ready", "The primary does not answer.", {{"detail", why}});
+    return problem(503, "not-ready", "This Banyan cannot serve now.", {{"detail", why}});
 }
 
 Response metrics(Context& context) {

@@ -191,7 +191,9 @@ Result<Connection*> Lease::connected(Keeper& keeper, Side side) {
     if (!keeper.connection || !keeper.connection->alive()) {
         keeper.connection.reset();
         auto opened = Connection::open(endpoint_of(config_, side, ttl_ / 6), "banyan-lease");
-        BANYAN_TRY(opened);
+        if (!opened) {
+            return opened.error();
+        }
         keeper.connection.emplace(std::move(*opened));
         // The server gives up soon after this side has: a renewal in a queue helps nobody.
         BANYAN_TRY(exec_within(*keeper.connection,

@@ -167,6 +167,7 @@ class Banyan:
         self.source, self.target, self.database = source, target, database
         self.process = None
         self.environment = {}  # on top of this program's
+        self.arguments = []  # of the command line, after --config
         self.port = self.admin_port = 0
         self.sections = {
             "listen": {"host": "127.0.0.1", "port": 0, "port_file": self.directory / "port"},
@@ -207,7 +208,7 @@ class Banyan:
                 (self.directory / name).unlink()
         self.write_config()
         with open(self.directory / "banyan.log", "ab") as log:
-            self.process = subprocess.Popen([BINARY, "--config", str(self.config_file)], stdin=subprocess.DEVNULL, stdout=log,
+            self.process = subprocess.Popen([BINARY, "--config", str(self.config_file), *self.arguments], stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, **self.environment})
         if ready:
             self.wait_ready()

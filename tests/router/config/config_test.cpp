@@ -117,6 +117,7 @@ TEST(Config, the_commented_keys_of_the_example_are_valid_and_show_the_defaults) 
     EXPECT_EQ(parsed->tcp.keepalives_count, none.tcp.keepalives_count);
     EXPECT_EQ(parsed->tcp.user_timeout_ms, none.tcp.user_timeout_ms);
     EXPECT_EQ(parsed->durability, none.durability);
+    EXPECT_EQ(parsed->lease.ttl, none.lease.ttl);
     EXPECT_EQ(parsed->threads, none.threads);
     EXPECT_EQ(parsed->log.level, none.log.level);
     EXPECT_EQ(parsed->log.format, none.log.format);
@@ -138,6 +139,7 @@ target = {host = "j", port = 3, database = "k", user = "l", password = "m", conn
 users = [{name = "n", source_password = "o", target_password = "p"}]
 state = {directory = "q"}
 journal = {durability = "power"}
+lease = {ttl_ms = 3000}
 mirror = {commit_timeout_ms = 14, lock_timeout_ms = 13, connect_timeout_ms = 15, failures_to_open = 16, probe_interval_ms = 17, logins = ["service_role"], ddl_timeout_ms = 18, ddl = "primary_only", ddl_in_dual_write = "mirror", ddl_in_dual_read = "refuse", ddl_in_switchover = "refuse", allow_md5 = false, allow_cleartext = "never"}
 backfill = {workers = 18, chunk_time_ms = 19, max_chunk_rows = 20, max_rows_per_second = 21}
 shadow = {share = 0.25, recheck_attempts = 22, max_discrepancies = 23, log = "r", redact = false, min_samples = 24}
@@ -150,7 +152,7 @@ log = {level = "debug", format = "json"}
 )",
                                      "file");
     ASSERT_TRUE(parsed) << parsed.error().message;
-    const auto& [file, listen, migration, mappings, source, target, users, state_directory, durability,
+    const auto& [file, listen, migration, mappings, source, target, users, state_directory, durability, lease,
                  mirror, backfill, shadow, switchover, admin, limits, tcp, threads, log] = *parsed;
     EXPECT_EQ(file, "file");
     {
@@ -208,6 +210,7 @@ log = {level = "debug", format = "json"}
     }
     EXPECT_EQ(state_directory, "q");
     EXPECT_EQ(durability, "power");
+    EXPECT_EQ(lease.ttl, milliseconds(3000));
     {
         const auto& [commit, lock, connect, ddl_timeout, failures, probe, logins, ddl,
                      ddl_in_dual_write, ddl_in_dual_read, ddl_in_switchover, md5, cleartext] =
