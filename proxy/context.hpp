@@ -51,7 +51,6 @@ struct Context {
     router::Ledger& ledger;
     router::Breaker& breaker;
     Tls& tls;
-    const router::Lease* lease = nullptr;  ///< null: none is kept
     Admission admission{config.limits};
     CancelRegistry cancels{};
     router::KeyDeriver key_deriver{};
@@ -61,6 +60,7 @@ struct Context {
     std::atomic<std::int64_t> longest_hold_us{0};
     std::function<void(router::PendingDiscrepancy)> report_discrepancy{};
     std::function<void()> request_catalog_reload{};
+    const router::Lease* lease = nullptr;  ///< null: none is kept
 };
 
 }  // namespace banyan::proxy

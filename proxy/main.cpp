@@ -71,7 +71,8 @@ int run(const router::Config& config, proxy::Tls& tls, const std::optional<std::
         return fail(lease.error().message);
     }
     router::Control control(config, db, ledger, breaker, lease->get());
-    proxy::Context context{config, ledger, breaker, tls, lease->get()};
+    proxy::Context context{config, ledger, breaker, tls};
+    context.lease = lease->get();
     context.report_discrepancy = [&control](router::PendingDiscrepancy pending) {
         control.report_discrepancy(std::move(pending));
     };

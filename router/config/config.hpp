@@ -66,10 +66,6 @@ struct Config {
     std::filesystem::path state_directory;  // [state] directory
     std::string durability = "process";     // [journal] durability: "process" or "power"
 
-    struct Lease {                          // [lease]
-        std::chrono::milliseconds ttl{15000};
-    } lease;
-
     struct Mirror {                       // [mirror]
         std::chrono::milliseconds commit_timeout{2000};  ///< longest a client waits for the mirror
         std::chrono::milliseconds lock_timeout{1500};    ///< PostgreSQL's, on mirror connections
@@ -145,6 +141,10 @@ struct Config {
         std::string level = "info";
         std::string format = "text";      ///< "text" or "json"
     } log;
+
+    struct Lease {                        // [lease]
+        std::chrono::milliseconds ttl{15000};  ///< another may take over after that
+    } lease;
 
     const UserLogin* user(const std::string& name) const;
 };

@@ -35,13 +35,13 @@ Control::Impl::~Impl() {
 }
 
 void Control::Impl::start_lease() {
-    if (core.lease == nullptr) {
+    if (core.lease() == nullptr) {
         return;
     }
-    core.lease->start({
+    core.lease()->start({
         [this](const std::string& why) {
             core.publish_lost();
-            audit({"banyan", ""}, "lease.lost", core.lease->owner().migration, "", nullptr, why,
+            audit({"banyan", ""}, "lease.lost", core.lease()->owner().migration, "", nullptr, why,
                   "lost");
             workers.stop();  // no repair, no backfill: another one does that now
         },
@@ -207,7 +207,7 @@ boost::json::array Control::audit(std::size_t limit, std::optional<std::int64_t>
 
 bool Control::primary_ready(std::string& why) {
     if (impl_->core.lost()) {
-        why = impl_->core.lease->status().lost_to;
+        why = impl_->core.lease()->status().lost_to;
         return false;
     }
     const Side side = primary_of(impl_->core.phase());

@@ -9,15 +9,15 @@
 
 namespace banyan::router {
 
-Core::Core(const Config& config_, StateDb& db_, Ledger& ledger_, Breaker& breaker_, Lease* lease_)
+Core::Core(const Config& config_, StateDb& db_, Ledger& ledger_, Breaker& breaker_, Lease* lease)
     : config(config_),
       db(db_),
       ledger(ledger_),
       breaker(breaker_),
-      lease(lease_),
       store(db_),
       audit(db_),
-      started_unix_ms(unix_ms()) {
+      started_unix_ms(unix_ms()),
+      lease_(lease) {
     const PhaseEntry entry = store.phase();
     const std::string share = store.setting("shadow_share");
     directive_.epoch = 1;
@@ -79,8 +79,8 @@ bool Core::persist_phase(Phase from, Phase to, const std::string& reason,
     if (!store.persist_phase(from, to, reason, transition)) {
         return false;
     }
-    if (lease != nullptr) {
-        lease->note_phase(to, store.phase().number, change);
+    if (lease_ != nullptr) {
+        lease_->note_phase(to, store.phase().number, change);
     }
     return true;
 }

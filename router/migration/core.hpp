@@ -29,7 +29,6 @@ class Core {
     StateDb& db;
     Ledger& ledger;
     Breaker& breaker;
-    Lease* const lease;  ///< null: none is kept (tests)
     MigrationStore store;
     AuditLog audit;
     const std::int64_t started_unix_ms;
@@ -37,6 +36,8 @@ class Core {
     /// Called once, before anything is published.
     void attach(Fleet& fleet);
     Fleet* fleet() const { return fleet_.load(); }
+    /// Null: none is kept (tests).
+    Lease* lease() const { return lease_; }
 
     Phase phase() const;
     std::int64_t phase_since_unix_ms() const;
@@ -46,7 +47,7 @@ class Core {
     void publish(Phase phase, bool hold, bool end_blocked = false);
     /// Another Banyan has taken the migration over: sessions end, and stay away.
     void publish_lost();
-    bool lost() const { return lease != nullptr && lease->lost(); }
+    bool lost() const { return lease_ != nullptr && lease_->lost(); }
     /// Persists the phase and tells the lease. False: the state database cannot be written.
     bool persist_phase(Phase from, Phase to, const std::string& reason,
                        const std::string& transition, Lease::Change change);
@@ -95,6 +96,7 @@ class Core {
     std::string catalog_error_;
     bool flipping_ = false;
     std::atomic<std::uint64_t> catalog_version_{0};
+    Lease* const lease_;
 };
 
 }  // namespace banyan::router

@@ -67,8 +67,6 @@ class Fleet {
     /// How far the newest directive has been adopted.
     virtual Adoption adoption() = 0;
     virtual std::vector<SessionInfo> sessions() = 0;
-    /// What a session may be waiting for has changed: SessionPort::may_commit().
-    virtual void wake() {}
     /// The primary's catalogue for capture; sessions use it from their next statement on.
     virtual void set_catalog(std::shared_ptr<const Catalog> catalog) = 0;
     /// Longest time any client message waited because of a hold since the last call to
@@ -79,6 +77,8 @@ class Fleet {
     virtual std::vector<std::int32_t> backends(Side side) = 0;
     /// Sum of one counter over all event loops.
     virtual std::uint64_t counter_total(Counter counter) = 0;
+    /// What a session may be waiting for has changed: SessionPort::may_commit().
+    virtual void wake() {}
 };
 
 }  // namespace banyan::router

@@ -97,8 +97,8 @@ std::vector<Control::Sample> Control::samples() {
     const Core& core = impl_->core;
     phase_samples(out, core, impl_->active() != nullptr);
     ledger_samples(out, core.ledger.stats());
-    if (core.lease != nullptr) {
-        lease_samples(out, core.lease->status());
+    if (core.lease() != nullptr) {
+        lease_samples(out, core.lease()->status());
     }
     for (const Side side : {Side::source, Side::target}) {
         const Reachability it = impl_->probe.of(side);

@@ -222,8 +222,8 @@ boost::json::object Control::status() {
             {"verification", verification_summary(catalog.get(), impl_->verifier,
                                                   impl_->workers.backfill_done_unix_ms())},
             {"shadow", shadow()},
-            {"lease", core.lease != nullptr
-                          ? boost::json::value(router::to_json(core.lease->status()))
+            {"lease", core.lease() != nullptr
+                          ? boost::json::value(router::to_json(core.lease()->status()))
                           : boost::json::value(nullptr)},
             {"last_flip",
              last_flip.empty() ? boost::json::value(nullptr) : boost::json::parse(last_flip)}};

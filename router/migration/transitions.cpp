@@ -285,8 +285,8 @@ void Control::Impl::stop() {
     verifier.stop();
     workers.stop();
     probe.stop();
-    if (core.lease != nullptr) {
-        core.lease->stop();
+    if (core.lease() != nullptr) {
+        core.lease()->stop();
     }
 }
 

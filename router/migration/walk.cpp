@@ -239,7 +239,7 @@ Walk::Outcome Walk::stop_workers() {
         active_.log(Step::stop_workers, "Banyan's own schema on the mirror could not be cleaned: " +
                                             ended.error().message);
     }
-    if (auto let_go = to_ == Phase::initial && core_.lease != nullptr ? core_.lease->end()
+    if (auto let_go = to_ == Phase::initial && core_.lease() != nullptr ? core_.lease()->end()
                                                                      : Result<void>();
         !let_go) {
         active_.log(Step::stop_workers, "The lease could not be removed everywhere yet: " +
@@ -285,8 +285,8 @@ void Walk::undo(const Failure& failure) {
         core_.install_catalog(nullptr);
         core_.ledger.forget_all();
     }
-    if (!mirrors(from_) && core_.lease != nullptr) {
-        core_.lease->end();
+    if (!mirrors(from_) && core_.lease() != nullptr) {
+        core_.lease()->end();
     }
     finish(state, failure.why);
 }

@@ -13,10 +13,10 @@ using namespace std::chrono_literals;
 
 // INITIAL is left, and the databases learn of the migration before the first write is mirrored.
 Walk::Outcome Walk::acquire_lease() {
-    if (core_.lease == nullptr) {
+    if (core_.lease() == nullptr) {
         return std::nullopt;
     }
-    const LeaseOwner own = core_.lease->owner();
+    const LeaseOwner own = core_.lease()->owner();
     const LeaseViews views = Lease::look(core_.config);
     if (const LeaseDecision decision = decide_start(own, views);
         decision.action != LeaseDecision::Action::go) {
@@ -28,7 +28,7 @@ Walk::Outcome Walk::acquire_lease() {
         !core_.store.set_setting(lease_epoch_setting, std::to_string(epoch))) {
         return Failure{TransitionState::failed, "The state database could not be written."};
     }
-    if (auto begun = core_.lease->begin(migration, epoch, own.phase_epoch); !begun) {
+    if (auto begun = core_.lease()->begin(migration, epoch, own.phase_epoch); !begun) {
         return Failure{TransitionState::failed, begun.error().message};
     }
     active_.log(Step::load_catalog, "The lease was acquired on both sides, epoch " +
@@ -40,11 +40,11 @@ Walk::Outcome Walk::acquire_lease() {
 // the other one may say that it is the primary, so that no one who reads either is led to write to
 // both. If it cannot, nothing has happened yet and the flip is taken back.
 Walk::Outcome Walk::record_flip() {
-    if (core_.lease == nullptr || mutant("flip_not_recorded")) {
+    if (core_.lease() == nullptr || mutant("flip_not_recorded")) {
         return std::nullopt;
     }
     for (;;) {
-        const auto gave_way = core_.lease->record(*primary_, primary_of(from_));
+        const auto gave_way = core_.lease()->record(*primary_, primary_of(from_));
         if (gave_way) {
             break;
         }
@@ -60,7 +60,7 @@ Walk::Outcome Walk::record_flip() {
         std::this_thread::sleep_for(100ms);
     }
     // From here on only forward: the lease's own thread goes on trying, and no commit goes before.
-    if (const auto took_over = core_.lease->record(*mirror_, primary_of(to_)); !took_over) {
+    if (const auto took_over = core_.lease()->record(*mirror_, primary_of(to_)); !took_over) {
         active_.log(Step::persist, "The new primary's lease is not recorded yet: " +
                                        took_over.error().message);
     }

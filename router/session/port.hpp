@@ -65,8 +65,6 @@ class SessionPort {
     /// Ledger::begin_commit(); answered by journaled().
     virtual TxnId begin_commit(CommitIntent intent) = 0;
     virtual void finish(TxnId txn, CommitOutcome outcome) = 0;
-    /// Banyan's lease holds: a mirrored commit may be sent. poll() comes when it does again.
-    virtual bool may_commit() { return true; }
     virtual void lose(TxnId txn, std::vector<LimboBackend> backends) = 0;
     virtual void mark_suspect(std::vector<SuspectMark> marks) = 0;
 
@@ -94,6 +92,8 @@ class SessionPort {
     /// adopted_epoch() changed.
     virtual void adopted() = 0;
     virtual void log(int level, const std::string& message) = 0;  ///< spdlog's level numbers
+    /// Banyan's lease holds: a mirrored commit may be sent. poll() comes when it does again.
+    virtual bool may_commit() { return true; }
 };
 
 }  // namespace banyan::router

@@ -152,8 +152,9 @@ log = {level = "debug", format = "json"}
 )",
                                      "file");
     ASSERT_TRUE(parsed) << parsed.error().message;
-    const auto& [file, listen, migration, mappings, source, target, users, state_directory, durability, lease,
-                 mirror, backfill, shadow, switchover, admin, limits, tcp, threads, log] = *parsed;
+    const auto& [file, listen, migration, mappings, source, target, users, state_directory, durability,
+                 mirror, backfill, shadow, switchover, admin, limits, tcp, threads, log,
+                 lease] = *parsed;
     EXPECT_EQ(file, "file");
     {
         const auto& [host, port, port_file, socket_directory, permissions, proxy_protocol, sslmode,
