@@ -41,8 +41,8 @@ void Control::Impl::start_lease() {
     core.lease()->start({
         [this](const std::string& why) {
             core.publish_lost();
-            audit({"banyan", ""}, "lease.lost", core.lease()->owner().migration, "", nullptr, why,
-                  "lost");
+            audit({"banyan", ""}, "lease.lost", core.lease()->owner().migration, "", nullptr,
+                  {{"lost_to", why}}, "lost");
             workers.stop();  // no repair, no backfill: another one does that now
         },
         [this] { core.fleet()->wake(); },

@@ -82,7 +82,7 @@ boost::json::object to_json(const SessionInfo& it) {
             {"advisory_locks", it.locks.size()}};
 }
 
-boost::json::object to_json(const LeaseStatus& it) {
+boost::json::object lease_json(const LeaseStatus& it) {
     boost::json::object json{{"state", it.state},
                              {"migration", it.owner.migration},
                              {"holder", it.owner.holder},
@@ -223,7 +223,7 @@ boost::json::object Control::status() {
                                                   impl_->workers.backfill_done_unix_ms())},
             {"shadow", shadow()},
             {"lease", core.lease() != nullptr
-                          ? boost::json::value(router::to_json(core.lease()->status()))
+                          ? boost::json::value(lease_json(core.lease()->status()))
                           : boost::json::value(nullptr)},
             {"last_flip",
              last_flip.empty() ? boost::json::value(nullptr) : boost::json::parse(last_flip)}};
