@@ -12,6 +12,7 @@
 #include "router/auth/key_deriver.hpp"
 #include "router/auth/verifiers.hpp"
 #include "router/config/config.hpp"
+#include "router/lease/lease.hpp"
 #include "router/migration/breaker.hpp"
 #include "router/shadow/discrepancy.hpp"
 #include "router/state/ledger.hpp"
@@ -63,6 +64,7 @@ struct Context {
     std::atomic<std::int64_t> longest_hold_us{0};
     std::function<void(router::PendingDiscrepancy)> report_discrepancy{};
     std::function<void()> request_catalog_reload{};
+    const router::Lease* lease = nullptr;  ///< null: none is kept
 };
 
 }  // namespace banyan::proxy

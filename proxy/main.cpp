@@ -18,6 +18,7 @@
 #include "proxy/tls.hpp"
 #include "router/config/config.hpp"
 #include "router/migration/control.hpp"
+#include "router/migration/enter.hpp"
 
 namespace {
 
@@ -36,13 +37,26 @@ Result<std::unique_ptr<router::StateDb>> open_state(const router::Config& config
                                                              : router::StateDb::Durability::process);
 }
 
+bool told_to_end() {
+    sigset_t waiting;
+    return sigpending(&waiting) == 0 &&
+           (sigismember(&waiting, SIGTERM) == 1 || sigismember(&waiting, SIGINT) == 1 ||
+            sigismember(&waiting, SIGQUIT) == 1);
+}
+
 int run(const router::Config& config, proxy::Tls& tls, std::unique_ptr<router::StateDb> state,
-        proxy::ListenSockets sockets, proxy::Descriptor& newcomer) {
+        proxy::ListenSockets sockets, proxy::Descriptor& newcomer,
+        const std::optional<std::string>& seize) {
     auto& db = *state;
     router::Ledger ledger(db, {config.journal.max_dirty_keys});
     router::Breaker breaker(config.mirror.failures_to_open);
-    router::Control control(config, db, ledger, breaker);
+    const auto lease = router::enter_migration(config, db, ledger, seize, told_to_end);
+    if (!lease) {
+        return fail(lease.error().message);
+    }
+    router::Control control(config, db, ledger, breaker, lease->get());
     proxy::Context context{config, ledger, breaker, tls};
+    context.lease = lease->get();
     context.report_discrepancy = [&control](router::PendingDiscrepancy pending) {
         control.report_discrepancy(std::move(pending));
     };
@@ -152,6 +166,12 @@ int main(int argc, char** argv) {
     app.add_flag("-R,--take-over", take_over,
                  "Take the place of the process that serves from the same state directory, without "
                  "refusing a connection; start as usual if there is none");
+    std::string even_from;
+    auto* seize = app.add_option("--seize-lease", even_from,
+                                 "Take over the migration of a Banyan that is lost with its state "
+                                 "directory, once its lease has expired. With its id as the value: "
+                                 "at once, although the lease is live")
+                      ->expected(0, 1);
     app.set_version_flag("--version", std::string("banyan ") + BANYAN_VERSION);
     CLI11_PARSE(app, argc, argv);
 
@@ -178,5 +198,6 @@ int main(int argc, char** argv) {
         return fail(begin.error().message);
     }
     proxy::Descriptor newcomer;  // who takes over sees it close when everything else has ended
-    return run(*config, **tls, std::move(begin->state), std::move(begin->sockets), newcomer);
+    return run(*config, **tls, std::move(begin->state), std::move(begin->sockets), newcomer,
+               seize->count() > 0 ? std::optional(even_from) : std::nullopt);
 }

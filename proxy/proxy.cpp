@@ -235,6 +235,17 @@ std::vector<router::SessionInfo> Proxy::sessions() {
     return all;
 }
 
+void Proxy::wake() {
+    for (auto& loop : loops_) {
+        loop->post([&loop = *loop] {
+            const auto sessions = loop.sessions;
+            for (const auto& session : sessions) {
+                session->on_catalog();
+            }
+        });
+    }
+}
+
 void Proxy::set_catalog(std::shared_ptr<const router::Catalog> catalog) {
     for (auto& loop : loops_) {
         loop->post([&loop = *loop, catalog] {

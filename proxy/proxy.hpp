@@ -49,6 +49,7 @@ class Proxy : public router::Fleet, public router::CounterSource {
     void publish(const router::Directive& directive) override;
     router::Adoption adoption() override;
     std::vector<router::SessionInfo> sessions() override;
+    void wake() override;
     void set_catalog(std::shared_ptr<const router::Catalog> catalog) override;
     std::chrono::microseconds longest_hold() override;
     void reset_longest_hold() override;

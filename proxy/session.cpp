@@ -444,6 +444,10 @@ void Session::finish(router::TxnId txn, router::CommitOutcome outcome) {
     context_.ledger.finish(txn, outcome);
 }
 
+bool Session::may_commit() {
+    return context_.lease == nullptr || context_.lease->may_commit();
+}
+
 void Session::lose(router::TxnId txn, std::vector<router::LimboBackend> backends) {
     context_.ledger.lose(txn, std::move(backends));
 }

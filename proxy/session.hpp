@@ -93,6 +93,7 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
                      std::uint32_t secret_key) override;
     router::TxnId begin_commit(router::CommitIntent intent) override;
     void finish(router::TxnId txn, router::CommitOutcome outcome) override;
+    bool may_commit() override;
     void lose(router::TxnId txn, std::vector<router::LimboBackend> backends) override;
     void mark_suspect(std::vector<router::SuspectMark> marks) override;
     void set_deadline(router::Deadline kind, std::chrono::milliseconds after) override;

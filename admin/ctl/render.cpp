@@ -210,6 +210,10 @@ void print_status(std::ostream& out, const boost::json::value& status, const Sty
         << at("mirror") << ", breaker " << at("breaker.state") << "\nsince         "
         << at("phase_since_unix_ms") << "\nsessions      " << at("sessions.total") << ", "
         << at("sessions.adopted") << " in this phase"
+        << "\nlease         " << at("lease.state") << ", epoch " << at("lease.epoch") << ", holder "
+        << at("lease.holder") << ", renewed on the source " << at("lease.source.renewed_ms_ago")
+        << " ms ago, on the target " << at("lease.target.renewed_ms_ago") << " ms ago, of "
+        << at("lease.ttl_ms")
         << "\njournal       " << at("journal.in_flight") << " in flight, " << at("journal.dirty")
         << " dirty keys, " << at("journal.suspect_tables") << " suspect tables"
         << "\nbackfill      " << at("backfill.state") << ", " << at("backfill.rows_copied")

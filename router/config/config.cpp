@@ -366,6 +366,9 @@ Config read(const toml::table* document, Problems& problems) {
     journal.integer("max_transaction_keys", config.journal.max_transaction_keys, 1, 1'000'000);
     journal.integer("max_dirty_keys", config.journal.max_dirty_keys, 100, 100'000'000);
     journal.finish();
+    Section lease = root.section("lease");
+    lease.milliseconds("ttl_ms", config.lease.ttl, 1000, one_day_ms);
+    lease.finish();
 
     read_mirror(root.section("mirror"), config.mirror);
     read_sync(root, config);

@@ -159,6 +159,10 @@ struct Config {
         std::string format = "text";      ///< "text" or "json"
     } log;
 
+    struct Lease {                        // [lease]
+        std::chrono::milliseconds ttl{15000};  ///< another may take over after that
+    } lease;
+
     const UserLogin* user(const std::string& name) const;
 
     /// What the last reload has made of it (router/config/reload.hpp); itself until then. For

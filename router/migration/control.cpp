@@ -13,8 +13,9 @@ void throw_exception_from_error(const Refusal& refusal, const boost::source_loca
     throw std::runtime_error(refusal.type + ": " + refusal.title);
 }
 
-Control::Impl::Impl(const Config& config, StateDb& db, Ledger& ledger, Breaker& breaker)
-    : core(config, db, ledger, breaker),
+Control::Impl::Impl(const Config& config, StateDb& db, Ledger& ledger, Breaker& breaker,
+                    Lease* lease)
+    : core(config, db, ledger, breaker, lease),
       workers(core),
       verifier(core, [this] { return workers.backfill_done_unix_ms(); }),
       lineage(core, [this] { return workers.backfill_done_unix_ms(); }),
@@ -32,6 +33,28 @@ Control::Impl::Impl(const Config& config, StateDb& db, Ledger& ledger, Breaker& 
 
 Control::Impl::~Impl() {
     stop();
+}
+
+void Control::Impl::start_lease() {
+    if (core.lease() == nullptr) {
+        return;
+    }
+    core.lease()->start({
+        [this](const std::string& why) {
+            core.publish_lost();
+            audit({"banyan", ""}, "lease.lost", core.lease()->owner().migration, "", nullptr,
+                  {{"lost_to", why}}, "lost");
+            workers.stop();  // no repair, no backfill: another one does that now
+        },
+        [this] { core.fleet()->wake(); },
+        [this](Side side) {
+            std::string ids;
+            for (const auto id : core.fleet()->backends(side)) {
+                ids += (ids.empty() ? "" : ",") + std::to_string(id);
+            }
+            return "{" + ids + "}";
+        },
+    });
 }
 
 Refusal Control::Impl::refuse(int status, std::string type, std::string title) const {
@@ -63,8 +86,8 @@ std::uint64_t Control::Impl::counter(Counter which) const {
     return fleet != nullptr ? fleet->counter_total(which) : 0;
 }
 
-Control::Control(const Config& config, StateDb& db, Ledger& ledger, Breaker& breaker)
-    : impl_(std::make_unique<Impl>(config, db, ledger, breaker)) {}
+Control::Control(const Config& config, StateDb& db, Ledger& ledger, Breaker& breaker, Lease* lease)
+    : impl_(std::make_unique<Impl>(config, db, ledger, breaker, lease)) {}
 
 Control::~Control() = default;
 
@@ -75,6 +98,7 @@ Directive Control::directive() const {
 Result<void> Control::start(Fleet& fleet) {
     impl_->core.attach(fleet);
     impl_->core.publish(impl_->core.phase(), false);
+    impl_->start_lease();
     if (mirrors(impl_->core.phase())) {
         // Before the first client: without a catalogue every write would make every table suspect.
         // If the mirror is away, clients are served all the same and the workers keep trying.
@@ -183,6 +207,10 @@ boost::json::array Control::audit(std::size_t limit, std::optional<std::int64_t>
 }
 
 bool Control::primary_ready(std::string& why) {
+    if (impl_->core.lost()) {
+        why = impl_->core.lease()->status().lost_to;
+        return false;
+    }
     if (impl_->draining) {
         why = "Banyan is draining: it ends, or another process takes over.";
         return false;

@@ -59,9 +59,13 @@ enum class OnTransition : std::uint8_t {
     refuse,  ///< then Banyan does not end
 };
 
+class Lease;
+
 class Control {
    public:
-    Control(const Config& config, StateDb& db, Ledger& ledger, Breaker& breaker);
+    /// `lease`: of enter_migration(); null: none is kept.
+    Control(const Config& config, StateDb& db, Ledger& ledger, Breaker& breaker,
+            Lease* lease = nullptr);
     ~Control();
 
     /// The persisted phase; the fleet must start its sessions with directive().

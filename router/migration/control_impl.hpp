@@ -22,10 +22,11 @@ namespace banyan::router {
 
 class Control::Impl {
    public:
-    Impl(const Config& config, StateDb& db, Ledger& ledger, Breaker& breaker);
+    Impl(const Config& config, StateDb& db, Ledger& ledger, Breaker& breaker, Lease* lease);
     ~Impl();
 
     void stop();
+    void start_lease();
     /// Measures what the gates of this step need.
     Facts measure(Phase from, Phase to);
     /// The same with the databases' answers up to a second old, for pages that poll.

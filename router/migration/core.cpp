@@ -9,14 +9,15 @@
 
 namespace banyan::router {
 
-Core::Core(const Config& config_, StateDb& db_, Ledger& ledger_, Breaker& breaker_)
+Core::Core(const Config& config_, StateDb& db_, Ledger& ledger_, Breaker& breaker_, Lease* lease)
     : config(config_),
       db(db_),
       ledger(ledger_),
       breaker(breaker_),
       store(db_),
       audit(db_),
-      started_unix_ms(unix_ms()) {
+      started_unix_ms(unix_ms()),
+      lease_(lease) {
     const PhaseEntry entry = store.phase();
     const std::string share = store.setting("shadow_share");
     directive_.epoch = 1;
@@ -62,6 +63,26 @@ void Core::publish(Phase phase, bool hold, bool end_blocked) {
     if (fleet != nullptr) {
         fleet->publish(directive_);
     }
+}
+
+void Core::publish_lost() {
+    const std::lock_guard lock(mutex_);
+    ++directive_.epoch;
+    directive_.lost = true;
+    if (Fleet* fleet = fleet_) {
+        fleet->publish(directive_);
+    }
+}
+
+bool Core::persist_phase(Phase from, Phase to, const std::string& reason,
+                         const std::string& transition, Lease::Change change) {
+    if (!store.persist_phase(from, to, reason, transition)) {
+        return false;
+    }
+    if (lease_ != nullptr) {
+        lease_->note_phase(to, store.phase().number, change);
+    }
+    return true;
 }
 
 void Core::ask_sessions() {

@@ -14,6 +14,7 @@
 #include "router/migration/audit.hpp"
 #include "router/migration/breaker.hpp"
 #include "router/migration/fleet.hpp"
+#include "router/lease/lease.hpp"
 #include "router/migration/store.hpp"
 #include "router/state/ledger.hpp"
 #include "router/state/state_db.hpp"
@@ -22,7 +23,7 @@ namespace banyan::router {
 
 class Core {
    public:
-    Core(const Config& config, StateDb& db, Ledger& ledger, Breaker& breaker);
+    Core(const Config& config, StateDb& db, Ledger& ledger, Breaker& breaker, Lease* lease);
 
     const Config& config;
     StateDb& db;
@@ -35,6 +36,8 @@ class Core {
     /// Called once, before anything is published.
     void attach(Fleet& fleet);
     Fleet* fleet() const { return fleet_.load(); }
+    /// Null: none is kept (tests).
+    Lease* lease() const { return lease_; }
 
     Phase phase() const;
     std::int64_t phase_since_unix_ms() const;
@@ -42,6 +45,12 @@ class Core {
     /// The next directive: this phase, held or not. The phase must be persisted already.
     /// `end_blocked`: sessions that own what cannot be brought along end as they take up the hold.
     void publish(Phase phase, bool hold, bool end_blocked = false);
+    /// Another Banyan has taken the migration over: sessions end, and stay away.
+    void publish_lost();
+    bool lost() const { return lease_ != nullptr && lease_->lost(); }
+    /// Persists the phase and tells the lease. False: the state database cannot be written.
+    bool persist_phase(Phase from, Phase to, const std::string& reason,
+                       const std::string& transition, Lease::Change change);
     /// The same phase; every session says at its next boundary what it owns.
     void ask_sessions();
     /// Kept over restarts; takes effect at once.
@@ -87,6 +96,7 @@ class Core {
     std::string catalog_error_;
     bool flipping_ = false;
     std::atomic<std::uint64_t> catalog_version_{0};
+    Lease* const lease_;
 };
 
 }  // namespace banyan::router

@@ -25,6 +25,8 @@ struct Directive {
     bool ask = false;
     /// A session that owns what cannot be brought along ends with 57P01.
     bool end_blocked = false;
+    /// Another Banyan is in charge: every session ends with 57P01, whatever it is doing.
+    bool lost = false;
 };
 
 /// How far a directive has been taken up.
@@ -81,6 +83,8 @@ class Fleet {
     virtual std::vector<TableId> written_since(std::chrono::steady_clock::time_point since) = 0;
     /// Sum of one counter over all event loops.
     virtual std::uint64_t counter_total(Counter counter) = 0;
+    /// What a session may be waiting for has changed: SessionPort::may_commit().
+    virtual void wake() {}
 };
 
 }  // namespace banyan::router

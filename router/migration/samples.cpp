@@ -56,6 +56,21 @@ void phase_samples(Collector& out, const Core& core, bool transition) {
                 "Times the breaker has opened.");
 }
 
+void lease_samples(Collector& out, const LeaseStatus& lease) {
+    for (const Side side : {Side::source, Side::target}) {
+        const auto& on = lease.sides.at(static_cast<std::size_t>(side));
+        const std::string name(to_string(side));
+        out.gauge("lease_held", {{"side", name}}, on.held,
+                  "1 while this Banyan's lease on the side is in force; none is kept in INITIAL.");
+        if (on.age_ms) {
+            out.gauge("lease_renewal_age_seconds", {{"side", name}},
+                      static_cast<double>(*on.age_ms) / 1e3, "Since the lease was last renewed.");
+        }
+    }
+    out.counter("lease_lost_total", {}, lease.lost_total,
+                "1 once another Banyan has taken the migration over.");
+}
+
 void ledger_samples(Collector& out, const LedgerStats& stats) {
     out.gauge("journal_in_flight", {}, stats.in_flight,
               "Transactions between journal entry and end.");
@@ -99,6 +114,9 @@ std::vector<Control::Sample> Control::samples() {
             out.gauge("journal_dirty_keys", {{"table", table ? table->display_name() : "unknown"}},
                       dirty, "Dirty keys by table.");
         }
+    }
+    if (core.lease() != nullptr) {
+        lease_samples(out, core.lease()->status());
     }
     for (const Side side : {Side::source, Side::target}) {
         const Reachability it = impl_->probe.of(side);

@@ -91,6 +91,26 @@ boost::json::object to_json(const SessionInfo& it) {
             {"advisory_locks", it.locks.size()}};
 }
 
+boost::json::object lease_json(const LeaseStatus& it) {
+    boost::json::object json{{"state", it.state},
+                             {"migration", it.owner.migration},
+                             {"holder", it.owner.holder},
+                             {"host", it.owner.host},
+                             {"process_id", it.owner.process_id},
+                             {"epoch", it.owner.epoch},
+                             {"ttl_ms", it.ttl.count()},
+                             {"lost_to", it.lost_to}};
+    for (const Side side : {Side::source, Side::target}) {
+        const auto& on = it.sides.at(static_cast<std::size_t>(side));
+        json[to_string(side)] = {
+            {"held", on.held},
+            {"renewed_ms_ago",
+             on.age_ms ? boost::json::value(*on.age_ms) : boost::json::value(nullptr)},
+            {"error", on.error}};
+    }
+    return json;
+}
+
 boost::json::object verification_summary(const Catalog* catalog, const Verifier& verifier,
                                          std::int64_t since) {
     std::size_t equal = 0;
@@ -214,6 +234,9 @@ boost::json::object Control::status() {
             {"verification", verification_summary(catalog.get(), impl_->verifier,
                                                   impl_->workers.backfill_done_unix_ms())},
             {"shadow", shadow()},
+            {"lease", core.lease() != nullptr
+                          ? boost::json::value(lease_json(core.lease()->status()))
+                          : boost::json::value(nullptr)},
             {"last_flip",
              last_flip.empty() ? boost::json::value(nullptr) : boost::json::parse(last_flip)}};
 }

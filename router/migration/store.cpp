@@ -38,27 +38,32 @@ PhaseEntry MigrationStore::phase() const {
     PhaseEntry entry;
     db_.read([&](sqlite3* sqlite) {
         SqliteQuery query(sqlite,
-                          "SELECT phase, at_unix_ms FROM phase_history ORDER BY id DESC LIMIT 1");
+                          "SELECT phase, at_unix_ms, id FROM phase_history "
+                          "ORDER BY id DESC LIMIT 1");
         if (query.step()) {
             entry.phase = phase_from_string(query.text(0)).value_or(Phase::initial);
             entry.at_unix_ms = query.number(1);
+            entry.number = query.number(2);
         }
     });
     return entry;
 }
 
 bool MigrationStore::persist_phase(Phase from, Phase to, const std::string& reason,
-                                   const std::string& transition) {
+                                   const std::string& transition,
+                                   std::optional<std::int64_t> number) {
     return db_.submit_and_wait([=, now = unix_ms()](sqlite3* sqlite) {
-        SqliteQuery(sqlite,
-                    "INSERT INTO phase_history (at_unix_ms, from_phase, phase, reason, transition) "
-                    "VALUES (?, ?, ?, ?, ?)")
-            .bind(now)
-            .bind(to_string(from))
-            .bind(to_string(to))
-            .bind(reason)
-            .bind(transition)
-            .run();
+        SqliteQuery insert(
+            sqlite,
+            number ? "INSERT INTO phase_history (at_unix_ms, from_phase, phase, reason, "
+                     "transition, id) VALUES (?, ?, ?, ?, ?, ?)"
+                   : "INSERT INTO phase_history (at_unix_ms, from_phase, phase, reason, "
+                     "transition) VALUES (?, ?, ?, ?, ?)");
+        insert.bind(now).bind(to_string(from)).bind(to_string(to)).bind(reason).bind(transition);
+        if (number) {
+            insert.bind(*number);
+        }
+        insert.run();
     });
 }
 

@@ -16,6 +16,7 @@ namespace banyan::router {
 struct PhaseEntry {
     Phase phase = Phase::initial;
     std::int64_t at_unix_ms = 0;
+    std::int64_t number = 0;  ///< rises with each change
 };
 
 class MigrationStore {
@@ -25,9 +26,10 @@ class MigrationStore {
 
     /// The last persisted phase; INITIAL, at time 0, if none ever was.
     PhaseEntry phase() const;
-    /// Durable when it returns true.
+    /// Durable when it returns true. `number`: above all that were; nullopt: the next.
     bool persist_phase(Phase from, Phase to, const std::string& reason,
-                       const std::string& transition);
+                       const std::string& transition,
+                       std::optional<std::int64_t> number = std::nullopt);
 
     /// The number for the next transition; never used twice.
     std::int64_t next_transition() const;

@@ -134,6 +134,9 @@ std::optional<Refusal> Control::Impl::check(const TransitionRequest& request) co
     if (std::all_of(request.reason.begin(), request.reason.end(), blank)) {
         return refuse(400, "reason-required", "A phase change needs a reason.");
     }
+    if (core.lost()) {
+        return refuse(409, "lease-lost", "Another Banyan is in charge of this migration.");
+    }
     if (request.from != core.phase()) {
         return refuse(409, "stale-from",
                       "The phase is no longer " + std::string(to_string(request.from)) + ".");
@@ -287,6 +290,9 @@ void Control::Impl::stop() {
     verifier.stop();
     workers.stop();
     probe.stop();
+    if (core.lease() != nullptr) {
+        core.lease()->stop();
+    }
 }
 
 Answer<boost::json::object> Control::cancel_transition(const std::string& id, const Actor& actor) {

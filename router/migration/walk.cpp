@@ -135,6 +135,9 @@ Walk::Outcome Walk::interrupted() const {
     if (active_.stopping) {
         return Failure{TransitionState::failed, "Banyan is ending."};
     }
+    if (core_.lost()) {
+        return Failure{TransitionState::failed, "Another Banyan has taken the migration over."};
+    }
     if (only_forward()) {
         return std::nullopt;
     }
@@ -180,7 +183,7 @@ Walk::Outcome Walk::load_catalog() {
     }
     catalog_ = std::move(*catalog);
     active_.log(Step::load_catalog, std::to_string(catalog_->tables().size()) + " tables");
-    return std::nullopt;
+    return acquire_lease();
 }
 
 Walk::Outcome Walk::persist() {
@@ -190,12 +193,14 @@ Walk::Outcome Walk::persist() {
         return Failure{active_.cancelled ? TransitionState::aborted : TransitionState::timed_out,
                        "The deadline or a cancel came just before the flip."};
     }
-    if (!core_.store.persist_phase(from_, to_, active_.copy().reason, id_)) {
+    const bool flip = flips(from_, to_);
+    if (!core_.persist_phase(from_, to_, active_.copy().reason, id_,
+                             flip ? Lease::Change::flip : Lease::Change::plain)) {
         return Failure{TransitionState::failed,
                        "The state database could not be written; the phase is unchanged."};
     }
     persisted_ = true;
-    return std::nullopt;
+    return flip ? record_flip() : std::nullopt;
 }
 
 Walk::Outcome Walk::publish() {
@@ -266,6 +271,12 @@ Walk::Outcome Walk::stop_workers() {
         active_.log(Step::stop_workers, "Banyan's own schema on the mirror could not be cleaned: " +
                                             ended.error().message);
     }
+    if (auto let_go = to_ == Phase::initial && core_.lease() != nullptr ? core_.lease()->end()
+                                                                     : Result<void>();
+        !let_go) {
+        active_.log(Step::stop_workers, "The lease could not be removed everywhere yet: " +
+                                            let_go.error().message);
+    }
     return std::nullopt;
 }
 
@@ -279,13 +290,12 @@ void Walk::undo(const Failure& failure) {
     if (watchdog_ && watchdog_->expired() && state == TransitionState::failed) {
         state = active_.cancelled ? TransitionState::aborted : TransitionState::timed_out;
     }
-    if (persisted_ && !core_.store.persist_phase(to_, from_, "undone: " + failure.why, id_)) {
+    if (persisted_ && !take_back(failure.why)) {
         // Acting against what is persisted would lose writes at the next start.
         finish(TransitionState::failed,
                failure.why + " It could not be undone: the state database cannot be written.");
         return;
     }
-    persisted_ = false;
     if (published_) {
         core_.publish(from_, false);
     }
@@ -306,6 +316,9 @@ void Walk::undo(const Failure& failure) {
         }
         core_.install_catalog(nullptr);
         core_.ledger.forget_all();
+    }
+    if (!mirrors(from_) && core_.lease() != nullptr) {
+        core_.lease()->end();
     }
     finish(state, failure.why);
 }

@@ -52,6 +52,9 @@ class Walk {
     Outcome advance();
     Outcome prove_reverse();
     Outcome persist();
+    Outcome acquire_lease();
+    Outcome record_flip();
+    bool take_back(const std::string& why);
     void mark_mapped_tables();
     Outcome publish();
     Outcome adopt();

@@ -219,6 +219,12 @@ void SessionMachine::cancel_done(Side side) {
     pump();
 }
 
+void SessionMachine::end_superseded() {
+    fail_session("57P01",
+                 "terminating connection: another Banyan is in charge of this migration",
+                 "Connect to that one. This one has lost its lease; see its log.");
+}
+
 void SessionMachine::terminate() {
     fail_session("57P01", "terminating connection due to administrator command");
 }

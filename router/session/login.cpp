@@ -125,6 +125,10 @@ void SessionMachine::on_startup_packet(std::uint32_t code, std::string_view body
                      "Raise [limits] max_clients in Banyan's configuration.");
         return;
     }
+    if (wanted_.lost) {
+        end_superseded();
+        return;
+    }
     startup_bytes_ = whole;
     stage_ = Stage::held_login;
 }

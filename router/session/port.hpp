@@ -92,6 +92,8 @@ class SessionPort {
     /// adopted_epoch() changed.
     virtual void adopted() = 0;
     virtual void log(int level, const std::string& message) = 0;  ///< spdlog's level numbers
+    /// Banyan's lease holds: a mirrored commit may be sent. poll() comes when it does again.
+    virtual bool may_commit() { return true; }
 };
 
 }  // namespace banyan::router

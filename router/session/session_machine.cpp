@@ -533,6 +533,11 @@ void SessionMachine::on_ready_for_query(char status) {
 
 void SessionMachine::directive(const Directive& directive) {
     wanted_ = directive;
+    if (directive.lost) {
+        end_superseded();
+        pump();
+        return;
+    }
     if (replication_ != Replication::none) {
         replication_directive(directive);
         return;

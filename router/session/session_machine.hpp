@@ -249,6 +249,7 @@ class SessionMachine {
     void fail_session(std::string_view sqlstate, std::string_view message,
                       std::string_view hint = {});
     void end_session();
+    void end_superseded();
     void finish_session();
     void finish_mirror();
     void cancel_backend(Side side);

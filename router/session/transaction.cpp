@@ -409,7 +409,7 @@ void SessionMachine::journal_then(std::function<void()> send) {
         return true;
     });
     then([this, send = std::move(send)] {
-        if (journal_waiting_) {
+        if (journal_waiting_ || !port_.may_commit()) {
             return false;
         }
         commit_sent_ = commit_txn_.has_value();

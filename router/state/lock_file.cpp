@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -51,6 +52,13 @@ Result<void> LockFile::take(const std::filesystem::path& directory) {
         return Error{"cannot write " + file.string() + ": " + std::strerror(errno), ""};
     }
     return {};
+}
+
+std::string LockFile::identity() const {
+    struct stat about {};
+    return ::fstat(fd_, &about) == 0
+               ? std::to_string(about.st_dev) + ":" + std::to_string(about.st_ino)
+               : "";
 }
 
 void LockFile::set_lost(bool lost) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
 
 #include "router/model/result.hpp"
 
@@ -21,6 +22,8 @@ class LockFile {
     /// What the flag was when the lock was taken.
     bool lost() const { return lost_; }
     void set_lost(bool lost);
+    /// Device and inode: who holds a lock with the same ones, on the same machine, holds this one.
+    std::string identity() const;
 
    private:
     int fd_ = -1;  // the lock is the open file description's, so it ends with the process

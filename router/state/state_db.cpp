@@ -50,6 +50,43 @@ std::string boot_id() {
     return id;
 }
 
+// Of the file's tables. A later version may keep what this one would not heed.
+constexpr std::int64_t schema_version = 1;
+
+void check_file(sqlite3* db) {
+    sqlite::Statement version(db, "PRAGMA user_version");
+    if (version.step() && version.number(0) > schema_version) {
+        throw std::runtime_error("it is of a newer version of Banyan (schema " +
+                                 std::to_string(version.number(0)) + ", this one knows " +
+                                 std::to_string(schema_version) + ")");
+    }
+    version.reset();
+    // Every page that is in use, its order and its records; not whether indexes and tables agree.
+    sqlite::Statement check(db, "PRAGMA quick_check(1)");
+    if (check.step() && check.text(0) != "ok") {
+        throw std::runtime_error("it is damaged: " + check.text(0));
+    }
+    check.reset();
+}
+
+Result<void> prepare_directory(const std::filesystem::path& directory) {
+    namespace fs = std::filesystem;
+    std::error_code code;
+    if (fs::create_directories(directory, code)) {
+        fs::permissions(directory, fs::perms::owner_all, code);
+    }
+    if (code) {
+        return Error{
+            "cannot create the state directory " + directory.string() + ": " + code.message(), ""};
+    }
+    const auto modes = fs::status(directory, code).permissions();
+    if (!code && (modes & (fs::perms::group_all | fs::perms::others_all)) != fs::perms::none) {
+        spdlog::warn("state: {} can be entered by others than its owner; chmod 700 it",
+                     directory.string());
+    }
+    return {};
+}
+
 std::string meta(sqlite3* db, std::string_view name) {
     sqlite::Statement get(db, "SELECT value FROM meta WHERE name = ?");
     get.bind_text(1, name);
@@ -85,13 +122,7 @@ class StateDb::Impl {
     };
 
     Result<void> open(const std::filesystem::path& directory, Durability durability) {
-        std::error_code code;
-        std::filesystem::create_directories(directory, code);
-        if (code) {
-            return Error{
-                "cannot create the state directory " + directory.string() + ": " + code.message(),
-                ""};
-        }
+        BANYAN_TRY(prepare_directory(directory));
         BANYAN_TRY(lock_.take(directory));
         const auto file = directory / "banyan.db";
         reserve_.emplace(directory);
@@ -99,6 +130,7 @@ class StateDb::Impl {
         log_file_ = directory / "banyan.db-wal";
         try {
             writer_ = open_connection(file);
+            check_file(writer_.get());
             start_run(durability);
             reader_ = open_connection(file);
             sqlite::exec(reader_.get(), "PRAGMA query_only = ON");
@@ -117,7 +149,8 @@ class StateDb::Impl {
             }
             return Error{"the state database " + file.string() +
                              " cannot be used: " + error.what() +
-                             "; if it is damaged, move it away: every table must then be verified",
+                             "; if it is damaged, move banyan.db* away and start with "
+                             "--seize-lease (or without it, if the phase was INITIAL)",
                          ""};
         }
         opened_ = true;
@@ -158,6 +191,7 @@ class StateDb::Impl {
         set_meta(db, "boot_id", boot);
         set_meta(db, "durability", durability == Durability::process ? "process" : "power");
         set_meta(db, "ended", "no");
+        sqlite::exec(db, "PRAGMA user_version = " + std::to_string(schema_version));
         sqlite::exec(db, "COMMIT");
         lock_.set_lost(false);
         // NORMAL in WAL mode writes without syncing, like OFF, but orders the checkpoints: a
@@ -465,6 +499,10 @@ void StateDb::note_journal_lost(bool lost) {
     if (!lost) {
         impl_->reserve_->keep();  // there is room again
     }
+}
+
+std::string StateDb::lock_identity() const {
+    return boot_id() + ":" + impl_->lock_.identity();
 }
 
 std::uint64_t StateDb::batches() const {

@@ -53,6 +53,10 @@ class StateDb {
     /// Remembers, where a full disk does not matter, that journal writes are being lost.
     void note_journal_lost(bool lost);
 
+    /// Boot id and lock file: a process that left the same ones behind is gone, since this one could
+    /// take the lock.
+    std::string lock_identity() const;
+
     std::uint64_t batches() const;
     /// Requests whose batch was committed.
     std::uint64_t requests() const;

@@ -184,6 +184,7 @@ class Banyan:
         self.source, self.target, self.database = source, target, database
         self.process = None
         self.environment = {}  # on top of this program's
+        self.arguments = []  # of the command line, after --config
         self.port = self.admin_port = 0
         self.sections = {
             "listen": {"host": "127.0.0.1", "port": 0, "port_file": self.directory / "port"},
@@ -223,7 +224,7 @@ class Banyan:
             with contextlib.suppress(FileNotFoundError):
                 (self.directory / name).unlink()
         self.write_config()
-        self.process = self.spawn()
+        self.process = self.spawn(*self.arguments)
         if ready:
             self.wait_ready()
         return self

@@ -253,6 +253,16 @@ def shutdown(make):
     return error
 
 
+@provokes("57P01", "terminating connection: another Banyan is in charge of this migration")
+def superseded(make):
+    banyan = mirroring(make, lease={"ttl_ms": 1000})
+    client = banyan.wire()
+    banyan.source.sql("update banyan.lease set holder = 'another', epoch = epoch + 1, renewed_at = clock_timestamp()", banyan.database)
+    error = last_words(client)
+    assert raw(banyan, startup({"user": "app", "database": banyan.database})) == error  # nor is anyone let in
+    return error
+
+
 @provokes("57P01", "terminating replication connection: the migration leaves the phase ")
 def replication_when_mirroring_begins(make):
     banyan = make(SCHEMA)

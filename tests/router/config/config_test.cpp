@@ -121,6 +121,7 @@ TEST(Config, the_commented_keys_of_the_example_are_valid_and_show_the_defaults) 
     EXPECT_EQ(parsed->durability, none.durability);
     EXPECT_EQ(parsed->journal.max_transaction_keys, none.journal.max_transaction_keys);
     EXPECT_EQ(parsed->journal.max_dirty_keys, none.journal.max_dirty_keys);
+    EXPECT_EQ(parsed->lease.ttl, none.lease.ttl);
     EXPECT_EQ(parsed->threads, none.threads);
     EXPECT_EQ(parsed->log.level, none.log.level);
     EXPECT_EQ(parsed->log.format, none.log.format);
@@ -142,6 +143,7 @@ target = {host = "j", port = 3, database = "k", user = "l", password = "m", conn
 users = [{name = "n", source_password = "o", target_password = "p"}]
 state = {directory = "q"}
 journal = {durability = "power", max_transaction_keys = 35, max_dirty_keys = 136}
+lease = {ttl_ms = 3000}
 mirror = {commit_timeout_ms = 14, lock_timeout_ms = 13, connect_timeout_ms = 15, failures_to_open = 16, probe_interval_ms = 17, logins = ["service_role"], ddl_timeout_ms = 18, ddl = "primary_only", ddl_in_dual_write = "mirror", ddl_in_dual_read = "refuse", ddl_in_switchover = "refuse", allow_md5 = false, allow_cleartext = "never"}
 backfill = {workers = 18, chunk_time_ms = 19, max_chunk_rows = 20, max_rows_per_second = 21}
 shadow = {share = 0.25, recheck_attempts = 22, max_discrepancies = 23, log = "r", redact = false, min_samples = 24}
@@ -156,11 +158,16 @@ log = {level = "debug", format = "json"}
                                      "file");
     ASSERT_TRUE(parsed) << parsed.error().message;
     const auto& [file, values, listen, migration, mappings, source, target, users, state_directory, durability,
-                 mirror, backfill, shadow, switchover, admin, limits, tcp, shutdown, threads, log,
-                 reloads] = *parsed;
+                 journal, mirror, backfill, shadow, switchover, admin, limits, tcp, shutdown, threads, log,
+                 lease, reloads] = *parsed;
     EXPECT_EQ(file, "file");
     EXPECT_EQ(values.size(), config_keys().size());
     EXPECT_EQ(reloads, nullptr);
+    {
+        const auto& [max_transaction_keys, max_dirty_keys] = journal;
+        EXPECT_EQ(max_transaction_keys, 35U);
+        EXPECT_EQ(max_dirty_keys, 136U);
+    }
     {
         const auto& [drain_timeout, ready_delay] = shutdown;
         EXPECT_EQ(drain_timeout, milliseconds(35));
@@ -221,6 +228,7 @@ log = {level = "debug", format = "json"}
     }
     EXPECT_EQ(state_directory, "q");
     EXPECT_EQ(durability, "power");
+    EXPECT_EQ(lease.ttl, milliseconds(3000));
     {
         const auto& [commit, lock, connect, ddl_timeout, failures, probe, logins, ddl,
                      ddl_in_dual_write, ddl_in_dual_read, ddl_in_switchover, md5, cleartext] =

@@ -139,6 +139,20 @@ TEST_F(StateDbTest, ADamagedFileIsAnErrorAndNotAnEmptyDatabase) {
     EXPECT_NE(db.error().message.find("banyan.db"), std::string::npos);
 }
 
+TEST_F(StateDbTest, AFileOfANewerVersionIsRefusedByName) {
+    open().reset();
+    {
+        // PRAGMA user_version: four bytes of the header.
+        std::fstream file(directory_.path() / "banyan.db",
+                          std::ios::in | std::ios::out | std::ios::binary);
+        file.seekp(60);
+        file.write("\0\0\0\x63", 4);
+    }
+    auto db = StateDb::open(directory_.path(), Durability::process);
+    ASSERT_FALSE(db);
+    EXPECT_NE(db.error().message.find("newer version"), std::string::npos) << db.error().message;
+}
+
 TEST_F(StateDbTest, ADirectoryThatCannotBeMadeIsAnError) {
     auto db = StateDb::open("/proc/banyan", Durability::process);
     ASSERT_FALSE(db);
