@@ -302,7 +302,7 @@ class SessionMachine {
     void commit_prepared(const std::string& gid, const Decision& decision,
                          std::function<void(ReplyHandler)> send);
     void on_function_call(std::string_view whole);
-    ReplyHandler function_call_end(bool failed);
+    ReplyHandler function_call_end();
 
     // --- replication.cpp ---
     bool accept_replication();

@@ -105,22 +105,17 @@ void SessionMachine::on_function_call(std::string_view whole) {
         const bool failed = status_ == 'E';
         commit_barrier([this, unseen, failed] {
             send_primary(unseen(failed ? "ROLLBACK" : "COMMIT"), Expect::query,
-                         function_call_end(failed));
+                         function_call_end());
         });
         return true;
     });
 }
 
-ReplyHandler SessionMachine::function_call_end(bool failed) {
-    return on_reply([this, failed](char type, std::string_view body, std::string_view reply) {
+ReplyHandler SessionMachine::function_call_end() {
+    return on_reply([this](char type, std::string_view body, std::string_view reply) {
         if (type == 'C') {
             const auto word = protocol::word_of_tag(body.substr(0, body.find('\0')));
-            if (!failed && word != "COMMIT") {
-                protocol::encode_error(to_client_, "ERROR", "40000",
-                                       "the function call was rolled back: what it changed could "
-                                       "not be measured",
-                                       "Call it again.");
-            }
+            commit_refused_ = false;  // the client has the error that undid the call
             commit_decided(word == "COMMIT");
         } else if (type == 'E') {
             to_client_.append(reply);

@@ -180,12 +180,12 @@ TEST(FunctionCall, ThatFailsIsRolledBackAndTheErrorIsTheServersOwn) {
     EXPECT_THAT(scene.ask(query("SELECT 1")), ElementsAre("C SELECT 1", "Z I"));
 }
 
-TEST(FunctionCall, ThatCannotBeMeasuredIsRolledBackAndSaidSo) {
+TEST(FunctionCall, ThatCannotBeMeasuredIsRolledBackWithTheServersError) {
     TwoPhase scene;
     Reply refused = refusal("57014");
     refused.passes = 2;
     scene.source.on("pg_stat_xact_user_tables", refused);
-    EXPECT_THAT(scene.ask(call()), ElementsAre("V", "E 40000", "Z I"));
+    EXPECT_THAT(scene.ask(call()), ElementsAre("V", "E 57014", "Z I"));
     EXPECT_THAT(scene.port.intents, IsEmpty());
     EXPECT_EQ(scene.source.status(), 'I');
 }
