@@ -39,14 +39,15 @@ std::size_t descriptors_to_reserve(std::size_t limit, std::size_t backfill_worke
 }
 
 std::string too_few_descriptors(std::size_t limit, const router::Config& config) {
-    const auto needed = config.limits.max_clients * per_client +
-                        descriptors_to_reserve(std::numeric_limits<int>::max(),
-                                               config.backfill.workers);
+    const auto needed =
+        config.limits.max_clients * per_client +
+        descriptors_to_reserve(std::numeric_limits<int>::max(), config.backfill.workers);
     if (needed <= limit) {
         return "";
     }
-    return "this process may open " + std::to_string(limit) + " files, but [limits] max_clients = " +
-           std::to_string(config.limits.max_clients) + " can need " + std::to_string(needed) +
+    return "this process may open " + std::to_string(limit) +
+           " files, but [limits] max_clients = " + std::to_string(config.limits.max_clients) +
+           " can need " + std::to_string(needed) +
            ": clients beyond what fits are refused with 53300. Raise the limit (ulimit -Hn, "
            "LimitNOFILE), or lower max_clients";
 }
@@ -67,8 +68,8 @@ void raise_descriptor_limit(const router::Config& config) {
                          std::strerror(errno));
         }
     }
-    const auto most = static_cast<std::size_t>(
-        std::min<rlim_t>(limit.rlim_cur, std::numeric_limits<int>::max()));
+    const auto most =
+        static_cast<std::size_t>(std::min<rlim_t>(limit.rlim_cur, std::numeric_limits<int>::max()));
     first_reserved = static_cast<int>(most - descriptors_to_reserve(most, config.backfill.workers));
     if (const auto problem = too_few_descriptors(most, config); !problem.empty()) {
         spdlog::warn("{}", problem);

@@ -188,10 +188,10 @@ void Life::on_newcomer() {
         }
         auto sockets = proxy_.listening_sockets();
         sockets.push_back(admin_socket_);
-        if (!send_packet(newcomer_.get(),
-                         "sockets " +
-                             std::to_string(config_.latest()->shutdown.drain_timeout.count()),
-                         sockets)) {
+        if (!send_packet(
+                newcomer_.get(),
+                "sockets " + std::to_string(config_.latest()->shutdown.drain_timeout.count()),
+                sockets)) {
             call_off("it is gone");
         }
     } else if (packet->text == "mine" && state_ == State::serving) {

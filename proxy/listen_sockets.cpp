@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
-#include <boost/asio/generic/stream_protocol.hpp>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -84,8 +84,7 @@ Result<void> open_tcp(const router::Config::Listen& config, std::vector<Descript
                                 static_cast<socklen_t>(endpoint.size()));
     }
     if (!sockets.tcp.open() || ::listen(sockets.tcp.get(), listen_backlog) != 0) {
-        return cannot_listen(config.host + ":" + std::to_string(config.port),
-                             std::strerror(errno));
+        return cannot_listen(config.host + ":" + std::to_string(config.port), std::strerror(errno));
     }
     return {};
 }

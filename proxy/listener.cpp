@@ -30,15 +30,15 @@ Descriptor spare_descriptor() {
 }
 
 void refuse_for_lack_of_descriptors(int handle) {
-    refuse_client(handle, "sorry, too many clients already",
-                  "Banyan has no file descriptor left. Raise its limit of open files.");
+    std::string error;
+    protocol::encode_error(error, "FATAL", "53300", "sorry, too many clients already",
+                           "Banyan has no file descriptor left. Raise its limit of open files.");
+    refuse_client(handle, error);
 }
 
 }  // namespace
 
-void refuse_client(int handle, std::string_view message, std::string_view hint) {
-    std::string error;
-    protocol::encode_error(error, "FATAL", "53300", message, hint);
+void refuse_client(int handle, std::string_view error) {
     ::send(handle, error.data(), error.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     ::shutdown(handle, SHUT_WR);
     ::close(handle);

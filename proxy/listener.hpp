@@ -68,8 +68,8 @@ class Listener {
     std::uint16_t port_ = 0;
 };
 
-/// Says no in the protocol, without waiting for a startup message: libpq and every driver show an
-/// ErrorResponse at that point. Closes the connection.
-void refuse_client(int handle, std::string_view message, std::string_view hint);
+/// Sends an ErrorResponse without waiting for a startup message: libpq and every driver show one at
+/// that point. Closes the connection.
+void refuse_client(int handle, std::string_view error);
 
 }  // namespace banyan::proxy

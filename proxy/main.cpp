@@ -32,9 +32,10 @@ int fail(const std::string& message) {
 }
 
 Result<std::unique_ptr<router::StateDb>> open_state(const router::Config& config) {
-    return router::StateDb::open(config.state_directory, config.durability == "power"
-                                                             ? router::StateDb::Durability::power
-                                                             : router::StateDb::Durability::process);
+    return router::StateDb::open(config.state_directory,
+                                 config.durability == "power"
+                                     ? router::StateDb::Durability::power
+                                     : router::StateDb::Durability::process);
 }
 
 bool told_to_end() {
@@ -83,8 +84,7 @@ int run(const router::Config& config, proxy::Tls& tls, std::unique_ptr<router::S
                  BANYAN_VERSION, config.migration.database, config.listen.host, proxy.port(),
                  config.admin.host, (*server)->port(), to_string(control.directive().phase));
 
-    newcomer =
-        proxy::Life(config, proxy, control, (*server)->listening_socket()).serve();
+    newcomer = proxy::Life(config, proxy, control, (*server)->listening_socket()).serve();
     (*server)->stop();
     proxy.stop();
     control.stop();

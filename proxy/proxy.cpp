@@ -63,8 +63,11 @@ void Proxy::on_client(Accepted accepted) {
     const auto ticket = context_.admission.connect();
     if (!ticket) {
         loops_.front()->counters().add(router::Counter::client_connections_refused);
-        refuse_client(accepted.handle, "sorry, too many connections that have not logged in yet",
-                      "Raise [limits] max_unauthenticated in Banyan's configuration.");
+        std::string error;
+        protocol::encode_error(error, "FATAL", "53300",
+                               "sorry, too many connections that have not logged in yet",
+                               "Raise [limits] max_unauthenticated in Banyan's configuration.");
+        refuse_client(accepted.handle, error);
         return;
     }
     {

@@ -22,8 +22,10 @@ Reloader::Reloader(const router::Config& config, Parts parts)
 router::Answer<boost::json::object> Reloader::reload() {
     const std::lock_guard lock(mutex_);
     const auto refuse = [](const std::string& why) {
-        spdlog::error("reload: the configuration, certificates and keys stay as they were: {}", why);
-        return router::Refusal{422, "bad-configuration",
+        spdlog::error("reload: the configuration, certificates and keys stay as they were: {}",
+                      why);
+        return router::Refusal{422,
+                               "bad-configuration",
                                "The configuration cannot be used; everything stays as it was.",
                                {{"detail", why}}};
     };

@@ -164,7 +164,8 @@ Result<void> TakeOver::wait() {
     while (true) {
         const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
             end - std::chrono::steady_clock::now());
-        const int ready = ::poll(&waiting, 1, static_cast<int>(std::max<std::int64_t>(0, left.count())));
+        const int ready =
+            ::poll(&waiting, 1, static_cast<int>(std::max<std::int64_t>(0, left.count())));
         if (ready > 0) {
             return {};
         }

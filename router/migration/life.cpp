@@ -31,10 +31,9 @@ void Control::on_reload(Reloader reloader) {
 }
 
 Answer<boost::json::object> Control::reload(const Actor& actor) {
-    auto report = impl_->reloader
-                      ? impl_->reloader()
-                      : Answer<boost::json::object>(impl_->refuse(
-                            503, "not-started", "Banyan is still starting."));
+    auto report = impl_->reloader ? impl_->reloader()
+                                  : Answer<boost::json::object>(impl_->refuse(
+                                        503, "not-started", "Banyan is still starting."));
     impl_->audit(actor, "config.reload", "", "", nullptr,
                  report ? boost::json::value(*report) : boost::json::value(nullptr),
                  report ? "ok" : "refused: " + report.error().title);

@@ -223,11 +223,15 @@ TEST_F(Ctl, changes_reach_the_control_plane) {
     EXPECT_EQ(run("cancel t-3").code, 0);
     EXPECT_EQ(run("shadow --share 0.5").code, 0);
     EXPECT_EQ(run("discrepancies f1 --ack --note seen").code, 0);
+    EXPECT_THAT(run("reload").out,
+                AllOf(HasSubstr("applied  log.level"),
+                      HasSubstr("listen.port needs a restart; it keeps 6432")));
     EXPECT_THAT(
         control_.changes_now(),
         ElementsAre("olga@127.0.0.1: backfill start", "olga@127.0.0.1: backfill pause",
                     "olga@127.0.0.1: cancel t-000007", "olga@127.0.0.1: cancel t-3",
-                    "olga@127.0.0.1: share 0.500000", "olga@127.0.0.1: acknowledge f1 seen"));
+                    "olga@127.0.0.1: share 0.500000", "olga@127.0.0.1: acknowledge f1 seen",
+                    "olga@127.0.0.1: reload"));
 }
 
 TEST_F(Ctl, the_token_may_be_in_a_file) {

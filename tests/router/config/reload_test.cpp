@@ -69,10 +69,10 @@ TEST(Reload, LiveKeysTakeEffectAndTheOthersAreNamed) {
 }
 
 TEST(Reload, TablesOfAnArrayCountAsOneAndSecretsAreNotShown) {
-    const auto running = parsed(
-        "[[users]]\nname = \"a\"\nsource_password = \"x\"\n[[users]]\nname = \"b\"\n");
-    const auto fresh = parsed(
-        "[[users]]\nname = \"a\"\n[[users]]\nname = \"b\"\nsource_password = \"x\"\n");
+    const auto running =
+        parsed("[[users]]\nname = \"a\"\nsource_password = \"x\"\n[[users]]\nname = \"b\"\n");
+    const auto fresh =
+        parsed("[[users]]\nname = \"a\"\n[[users]]\nname = \"b\"\nsource_password = \"x\"\n");
     auto plan = plan_reload(running, fresh);
     EXPECT_THAT(plan.applied, ElementsAre("users[].source_password"));
     EXPECT_EQ(plan.config.user("b")->source_password, "x");
@@ -93,13 +93,13 @@ TEST(Reload, EveryKeyIsLiveOrNotOnPurpose) {
         }
     }
     std::sort(kept.begin(), kept.end());
-    EXPECT_THAT(kept, ElementsAre("admin.host", "admin.port", "admin.port_file", "backfill.workers",
-                                  "journal.durability", "listen.host", "listen.port",
-                                  "listen.port_file", "listen.proxy_protocol", "listen.sslmode",
-                                  "listen.unix_socket_directory", "listen.unix_socket_permissions",
-                                  "migration.database", "migration.exclude", "mirror.logins",
-                                  "proxy.threads", "shadow.log", "shadow.max_discrepancies",
-                                  "state.directory"));
+    EXPECT_THAT(
+        kept, ElementsAre("admin.host", "admin.port", "admin.port_file", "backfill.workers",
+                          "journal.durability", "listen.host", "listen.port", "listen.port_file",
+                          "listen.proxy_protocol", "listen.sslmode", "listen.unix_socket_directory",
+                          "listen.unix_socket_permissions", "migration.database",
+                          "migration.exclude", "mirror.logins", "proxy.threads", "shadow.log",
+                          "shadow.max_discrepancies", "state.directory"));
 }
 
 TEST(Reload, WorkersReadTheLatestAndKeepWhatTheyHold) {
