@@ -66,6 +66,7 @@ Workers::~Workers() {
 void Workers::start() {
     taken_up_ = !mirrors(core_.phase());
     if (taken_up_) {
+        core_.ledger.forget_all();  // a kill may have come before the end of mirroring did so
         core_.db.machine_crash_handled();
     } else {
         note_changed_mappings();

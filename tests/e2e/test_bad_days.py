@@ -134,15 +134,35 @@ def test_a_lock_on_the_mirror_makes_keys_dirty_and_delays_clients_only_once(migr
     banyan.settle_and_compare()
 
 
+def in_state(banyan, *statements):
+    """Changes the state file of a Banyan that does not run."""
+    state = next(path for path in (banyan.directory / "state").iterdir() if path.read_bytes()[:15] == b"SQLite format 3")
+    with contextlib.closing(sqlite3.connect(state)) as file, file:
+        for statement in statements:
+            file.execute(statement)
+
+
 def test_killed_as_mirroring_begins_what_the_target_held_is_verified(migration):
     """The phase was persisted and no table marked yet: as if it had been killed between the two."""
     banyan = migration("create table t (id int primary key, v text)", "insert into t select g, 'right' from generate_series(1, 50) g")
     banyan.target.sql("insert into t values (7, 'stale'), (70, 'only here')", banyan.database)
     banyan.kill9()
-    state = next(path for path in (banyan.directory / "state").iterdir() if path.read_bytes()[:15] == b"SQLite format 3")
-    with contextlib.closing(sqlite3.connect(state)) as file, file:
-        file.execute("insert into phase_history (at_unix_ms, from_phase, phase, reason, transition) values (1, 'INITIAL', 'DUAL_WRITE', '', 't-000001')")
+    in_state(banyan, "insert into phase_history (at_unix_ms, from_phase, phase, reason, transition) "
+                     "values (1, 'INITIAL', 'DUAL_WRITE', '', 't-000001')")
     banyan.start()
     assert banyan.admin.phase() == "DUAL_WRITE"
+    banyan.admin.wait_backfill()
+    banyan.settle_and_compare()
+
+
+def test_killed_as_mirroring_ends_the_journal_is_forgotten_by_the_next_start(migration):
+    """INITIAL was persisted, dirty keys and suspicions not forgotten yet: they would be shown for ever."""
+    banyan = migration("create table t (id int primary key)")
+    banyan.kill9()
+    in_state(banyan, "insert into dirty values (1, x'0000000400000001', 1, 'window')", "insert into suspects values (1, 2, 'recovered', 1)")
+    banyan.start()
+    journal = banyan.admin.get("/journal")
+    assert (journal["dirty"], journal["suspect_tables"], journal["in_flight"]) == (0, 0, 0), journal
+    banyan.lead_to("DUAL_WRITE")
     banyan.admin.wait_backfill()
     banyan.settle_and_compare()

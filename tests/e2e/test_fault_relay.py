@@ -148,6 +148,21 @@ def test_a_stall_of_the_answers_alone(relay, echo):
     assert receive(client, 4) == b"late"
 
 
+def test_a_stall_of_the_connections_there_are_now(relay, echo):
+    client = dial(relay)
+    client.sendall(b"early")
+    receive(client, 5)
+    relay.stall_present("to_server")
+    client.sendall(b"late")
+    client.close()  # what a dead process has sent is on its way all the same
+    with dial(relay) as other:
+        other.sendall(b"x")
+        assert receive(other, 1) == b"x"
+    assert echo.got == b"earlyx"
+    relay.heal()
+    kit.wait_until(lambda: echo.got == b"earlyxlate", lambda: echo.got, 10)
+
+
 def test_a_half_close_ends_one_direction(relay, echo):
     client = dial(relay)
     client.sendall(b"ping")

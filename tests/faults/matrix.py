@@ -184,13 +184,12 @@ for each_leg in ("client", "source", "target"):
 def killed_with_commits_on_their_way(run):
     """The dead process's COMMITs reach the primary after the next one has started (R15)."""
     leg = "target" if run.phase == "switchover" else "source"
-    run.relays[leg].stall("to_server")
+    run.relays[leg].stall_present("to_server")
     run.sleep(0.1 + run.draw.random() * 0.3)
     run.banyan.kill9()
-    run.restart_banyan(ready=False)
-    run.sleep(run.away())
+    run.restart_banyan()
+    run.sleep(run.away() * 2)
     run.relays[leg].heal()
-    run.banyan.wait_ready(run.deadline)
 
 
 # --- the disk ---

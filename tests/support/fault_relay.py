@@ -198,6 +198,13 @@ class FaultRelay:
         """Neither reads nor forwards; new connections are accepted and stall as well."""
         self.do(lambda: self.stalled.update(directions or DIRECTIONS))
 
+    def stall_present(self, direction):
+        """As stall(), but for the connections there are now alone; later ones pass."""
+        def command():
+            for connection in self.chosen():
+                connection.pipes[direction].stalled = True
+        self.do(command)
+
     def slow_drip(self, size, seconds):
         """Each direction of each connection forwards at most `size` bytes per `seconds`."""
         def command():
