@@ -181,7 +181,7 @@ TEST_F(ConnectionTest, AWaitForAServerThatWillNotAnswerCanBeCut) {
 }
 
 TEST_F(ConnectionTest, ItsCommitsAreDurableWhateverTheServerSays) {
-    cluster_->run("CREATE DATABASE lazy");
+    cluster_->create_database("lazy");
     cluster_->run("ALTER DATABASE lazy SET synchronous_commit = off");
     EXPECT_EQ(cluster_->run("SHOW synchronous_commit", "lazy").text(0, 0), "on");
     cluster_->run("ALTER DATABASE lazy SET synchronous_commit = 'local'");
