@@ -71,7 +71,7 @@ TEST_F(RangesTest, TheOrderOfTheBoundsIsTheServers) {
         const auto oid = leading_key_type(*found);
         ASSERT_NE(oid, 0U);
         auto source = source_cluster->connect(database_);
-        const Rows sorted = must(source.exec("SELECT k, b FROM " + name + " ORDER BY k", {}, true));
+        const Rows sorted = must(source.exec("SELECT k, b FROM public." + name + " ORDER BY k", {}, true));
         ASSERT_GT(sorted.size(), 1);
         for (int low = 0; low < sorted.size(); ++low) {
             for (int high = low; high < sorted.size(); ++high) {
