@@ -64,7 +64,9 @@ void check_file(sqlite3* db) {
     // Every page that is in use, its order and its records; not whether indexes and tables agree.
     sqlite::Statement check(db, "PRAGMA quick_check(1)");
     if (check.step() && check.text(0) != "ok") {
-        throw std::runtime_error("it is damaged: " + check.text(0));
+        std::string what = check.text(0);
+        std::replace(what.begin(), what.end(), '\n', ' ');
+        throw std::runtime_error("it is damaged: " + what);
     }
     check.reset();
 }

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import threading
 import time
 
 import psycopg2
@@ -14,6 +13,7 @@ import pytest
 import kit
 from banyan_admin import listed
 from kit import SLOW, Workers, wait_until
+from wire import fields_of, query
 
 TTL_MS = int(3000 * SLOW)
 LEASE = {"ttl_ms": TTL_MS}
@@ -151,45 +151,29 @@ def test_a_stopped_banyan_finds_itself_superseded(migration, sibling):
     assert second.sql("select id from t where id > 1000") == [(6000,)]
 
 
-def open_commit(banyan, row):
-    """A COMMIT of a mirrored write on its way, in a thread; the answer, or the error, comes into the list."""
-    outcome = []
-    connection = banyan.connect(autocommit=False)
-    cursor = connection.cursor()
-    cursor.execute("insert into t values (%s, 'held')", (row,))
-
-    def commit():
-        try:
-            connection.commit()
-            outcome.append("committed")
-        except psycopg2.Error as error:
-            outcome.append(str(error))
-
-    thread = threading.Thread(target=commit, daemon=True)
-    return thread, outcome
-
-
 @pytest.mark.short
 @pytest.mark.parametrize("taken", [False, True], ids=["renewed again", "taken over"])
 def test_no_commit_is_sent_under_a_lease_that_has_expired(migration, taken):
     banyan = migration(SCHEMA, lease=LEASE).lead_to("DUAL_WRITE")
-    thread, outcome = open_commit(banyan, 1)
+    client = banyan.wire()
+    client.query("begin").ok()
+    client.query("insert into t values (1, 'held')").ok()
     with contextlib.closing(banyan.source.connect(banyan.database, autocommit=False)) as blocker, blocker.cursor() as cursor:
         cursor.execute("select from banyan.lease for update")
         wait_until(lambda: banyan.admin.status()["lease"]["state"] == "expired", "expiry", 30 * SLOW)
-        thread.start()
+        client.send(query("commit"))
         time.sleep(1)  # long enough for a commit that nothing holds
-        assert not outcome and banyan.source.sql("select count(*) from t", banyan.database) == [(0,)]
+        assert banyan.source.sql("select count(*) from t", banyan.database) == [(0,)]
         assert banyan.sql("select 1") == [(1,)]  # reads go on
         if taken:
             cursor.execute("update banyan.lease set holder = 'another', epoch = epoch + 1, renewed_at = clock_timestamp()")
         blocker.commit()
-    thread.join(30 * SLOW)
     if taken:
-        assert outcome and SUPERSEDED in outcome[0], outcome
+        errors = [fields_of(body) for kind, body in client.wait_closed(30 * SLOW) if kind == b"E"]
+        assert [error["C"] for error in errors] == ["57P01"] and SUPERSEDED in errors[0]["M"], errors
         assert banyan.source.sql("select count(*) from t", banyan.database) == [(0,)]
     else:
-        assert outcome == ["committed"]
+        client.reply().ok()
         banyan.settle_and_compare()
 
 
