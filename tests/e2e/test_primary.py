@@ -424,7 +424,7 @@ def test_what_the_primary_refuses_is_refused_in_its_own_words(pair, target):
         if banyan:
             banyan.stop()
         it.target.drop_database(it.name)
-        it.target.sql("drop role few")
+        it.target.sql("revoke set on parameter session_replication_role from few; drop role few")
         it.target.create_database(it.name)
 
 
