@@ -43,7 +43,8 @@ const std::string& control_file() {
 
 std::string wanted_now() {
     static const std::string fixed = variable("BANYAN_SYNC");
-    const int file = control_file().empty() ? -1 : ::open(control_file().c_str(), O_RDONLY | O_CLOEXEC);
+    const int file =
+        control_file().empty() ? -1 : ::open(control_file().c_str(), O_RDONLY | O_CLOEXEC);
     if (file < 0) {
         return fixed;
     }
@@ -75,7 +76,7 @@ int number(std::string_view text, int otherwise) {
 
 /// How often the armed point was hit since it was armed.
 class Hits {
-public:
+   public:
     int count(const std::string& wanted) {
         while (busy_.test_and_set(std::memory_order_acquire)) {
         }
@@ -88,7 +89,7 @@ public:
         return hit;
     }
 
-private:
+   private:
     std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
     std::string wanted_;
     int hits_ = 0;

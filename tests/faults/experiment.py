@@ -94,7 +94,7 @@ class Run:
     def wait_for_point(self, point, provoke):
         """Until it was hit and acted; False if that does not happen."""
         hits = pathlib.Path(f"{self.control_file}.hits")
-        end, again = time.monotonic() + 4 * kit.SLOW, 0.0
+        end, again = time.monotonic() + 12 + 3 * kit.SLOW, 0.0  # a flip may wait 10 s for a quiet moment
         while time.monotonic() < end:
             if hits.exists() and f"{point}!" in hits.read_text().split():
                 self.note(f"at {point}")
