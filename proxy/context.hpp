@@ -12,7 +12,7 @@
 #include "router/auth/key_deriver.hpp"
 #include "router/auth/verifiers.hpp"
 #include "router/config/config.hpp"
-#include "router/migration/breaker.hpp"
+#include "router/breaker/breaker.hpp"
 #include "router/shadow/discrepancy.hpp"
 #include "router/state/ledger.hpp"
 #include "router/state/prepared_transactions.hpp"

@@ -58,7 +58,8 @@ int run(const router::Config& config, proxy::Tls& tls) {
     }
     auto& db = **opened;
     router::Ledger ledger(db);
-    router::Breaker breaker(config.mirror.failures_to_open);
+    router::Breaker breaker({config.mirror.failures_to_open, config.mirror.probe_interval,
+                             config.mirror.longest_probe_interval});
     router::Control control(config, db, ledger, breaker);
     proxy::Context context{config, ledger, breaker, tls};
     context.report_discrepancy = [&control](router::PendingDiscrepancy pending) {

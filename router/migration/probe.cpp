@@ -1,11 +1,11 @@
 #include "router/migration/probe.hpp"
 
-#include <poll.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <cerrno>
 
 #include "router/migration/clock.hpp"
+#include "router/migration/heartbeat.hpp"
 
 namespace banyan::router {
 namespace {
@@ -14,38 +14,6 @@ using namespace std::chrono_literals;
 
 constexpr auto idle_interval = 3s;
 constexpr auto answer_timeout = 2s;
-
-// A server that is stopped rather than gone accepts the question and never answers.
-Result<void> answers(Connection& connection) {
-    PGconn* conn = connection.raw();
-    if (PQsendQuery(conn, "SELECT 1") != 1) {
-        return Error{PQerrorMessage(conn), ""};
-    }
-    const auto deadline = std::chrono::steady_clock::now() + answer_timeout;
-    for (;;) {
-        while (PQisBusy(conn) == 0) {
-            PGresult* result = PQgetResult(conn);
-            if (result == nullptr) {
-                return {};
-            }
-            const bool good = PQresultStatus(result) == PGRES_TUPLES_OK;
-            PQclear(result);
-            if (!good) {
-                return Error{PQerrorMessage(conn), ""};
-            }
-        }
-        const auto left = std::chrono::ceil<std::chrono::milliseconds>(
-                              deadline - std::chrono::steady_clock::now())
-                              .count();
-        pollfd waiting{PQsocket(conn), POLLIN, 0};
-        if (left <= 0 || (::poll(&waiting, 1, static_cast<int>(left)) < 0 && errno != EINTR)) {
-            return Error{"connected, but no answer to SELECT 1 in time", ""};
-        }
-        if (PQconsumeInput(conn) != 1) {
-            return Error{PQerrorMessage(conn), ""};
-        }
-    }
-}
 
 }  // namespace
 
@@ -86,8 +54,10 @@ Reachability Probe::ask(Side side) {
     Endpoint endpoint = core_.endpoint(side);
     endpoint.connect_timeout =
         std::min(endpoint.connect_timeout, core_.config.mirror.connect_timeout);
-    auto connection = Connection::open(endpoint, "banyan-probe");
-    Result<void> answer = connection ? answers(*connection) : Result<void>(connection.error());
+    return note(side, reaches(endpoint, answer_timeout));
+}
+
+Reachability Probe::note(Side side, const Result<void>& answer) {
     Reachability now;
     now.known = true;
     now.reachable = answer.has_value();
@@ -98,28 +68,49 @@ Reachability Probe::ask(Side side) {
     return now;
 }
 
+// Half open: this thread alone tries the mirror.
+void Probe::try_mirror() {
+    Breaker& breaker = core_.breaker;
+    if (!mirrors(core_.phase()) || !breaker.begin_probe()) {
+        return;
+    }
+    const Side side = mirror_of(core_.phase());
+    Endpoint endpoint = core_.endpoint(side);
+    const auto& config = core_.config.mirror;
+    endpoint.connect_timeout = std::min(endpoint.connect_timeout, config.connect_timeout);
+    const auto before = breaker.report().fault;
+    const auto limit = std::clamp<std::chrono::milliseconds>(config.commit_timeout, 100ms, 10s);
+    const WriteProof proof = prove_writes(endpoint, before, limit, config.commit_timeout / 4);
+    if (!proof.fault) {
+        breaker.probe_succeeded();
+        spdlog::warn("the mirror takes writes again: the breaker is closed");
+        note(side, {});
+    } else if (mirrors(core_.phase())) {
+        breaker.probe_failed(*proof.fault, proof.detail);
+    } else {
+        breaker.probe_given_up();
+    }
+}
+
 void Probe::work() {
     std::unique_lock lock(mutex_);
     auto both_at = std::chrono::steady_clock::now();
     while (!stopping_) {
         woken_ = false;
         lock.unlock();
-        const Phase phase = core_.phase();
-        const bool open = core_.breaker.state() == Breaker::State::open;
-        if (mirrors(phase) && open && ask(mirror_of(phase)).reachable) {
-            core_.breaker.close();
-        }
+        try_mirror();
         if (std::chrono::steady_clock::now() >= both_at) {
             ask(Side::source);
             ask(Side::target);
             both_at = std::chrono::steady_clock::now() + idle_interval;
         }
         lock.lock();
-        const bool still_open = core_.breaker.state() == Breaker::State::open;
-        wake_.wait_for(lock,
-                       still_open ? core_.config.mirror.probe_interval
-                                  : std::chrono::milliseconds(idle_interval),
-                       [this] { return stopping_ || woken_; });
+        // A session may open the breaker meanwhile: looked at often enough to be there in time.
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(
+            both_at - std::chrono::steady_clock::now());
+        const auto wait = std::min({left, core_.config.mirror.probe_interval,
+                                    std::max(core_.breaker.until_probe().value_or(left), 1ms)});
+        wake_.wait_for(lock, std::max(wait, 1ms), [this] { return stopping_ || woken_; });
     }
 }
 

@@ -1,5 +1,5 @@
-// Asks both databases whether they are there: closes the breaker when the mirror is well again,
-// and keeps what readiness and the status page show.
+// Asks both databases whether they are there, for readiness and the status page, and is the breaker's
+// probe: it alone tries a mirror that was given up, and closes the breaker once a write succeeds.
 #pragma once
 
 #include <array>
@@ -33,6 +33,8 @@ class Probe {
 
    private:
     void work();
+    void try_mirror();
+    Reachability note(Side side, const Result<void>& answer);
 
     Core& core_;
     mutable std::mutex mutex_;

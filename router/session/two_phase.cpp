@@ -3,6 +3,7 @@
 // transaction, and becomes suspect with their commit.
 
 #include <set>
+#include <utility>
 
 #include "router/session/session_machine.hpp"
 
@@ -115,7 +116,8 @@ ReplyHandler SessionMachine::function_call_end(bool failed) {
     return on_reply([this, failed](char type, std::string_view body, std::string_view reply) {
         if (type == 'C') {
             const auto word = protocol::word_of_tag(body.substr(0, body.find('\0')));
-            if (!failed && word != "COMMIT") {
+            const bool told = std::exchange(commit_refused_, false);
+            if (!failed && !told && word != "COMMIT") {
                 protocol::encode_error(to_client_, "ERROR", "40000",
                                        "the function call was rolled back: what it changed could "
                                        "not be measured",
