@@ -96,7 +96,8 @@ bool SessionMachine::mirror_is_coming() {
 }
 
 void SessionMachine::wait_mirror_login() {
-    if (mirror_is_coming()) {
+    // A transaction that the mirror has lost has nothing to wait for, but the next one may.
+    if (mirror_is_coming() && !txn_.mirror_lost) {
         await_mirror([this] {
             return mirror_.ready() || mirror_.state() == MirrorLink::State::down;
         });
@@ -414,6 +415,10 @@ void SessionMachine::journal_then(std::function<void()> send) {
         return true;
     });
     then([this, send = std::move(send)] {
+        if (commit_txn_ && (replies_.skipping() || status_ == 'E')) {
+            port_.finish(*commit_txn_, CommitOutcome::rolled_back);  // rejected: there is no commit
+            commit_txn_.reset();
+        }
         commit_sent_ = commit_txn_.has_value();
         if (mutant("mirror_commits_first") && commit_txn_ && mirror_.in_transaction() &&
             !mirror_.failed()) {

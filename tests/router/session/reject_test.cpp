@@ -30,6 +30,13 @@ struct MirrorScene : Scene {
         log_in();
     }
     void open_breaker() { port.the_breaker.open(MirrorFault::read_only, "25006", port.clock); }
+    /// From the second measurement on, table 101 has changed.
+    void changes_a_table() {
+        const auto oid = std::to_string(port.current->table_by_id(101)->oid);
+        Reply reply({"relid", "count"}, {{"clock", "1"}, {oid, "3"}});
+        reply.passes = 2;
+        source.on("pg_stat_xact_user_tables", std::move(reply));
+    }
     /// The same transaction again, with the mirror well: nothing of what was refused is left.
     void expect_well() {
         port.the_breaker.close();
@@ -165,9 +172,7 @@ TEST(Reject, ReadsAndSettingsGoOnWhileTheBreakerIsOpen) {
 TEST(Reject, AnOpaqueStatementNeedsAMirrorThatIsWellIfItHasWritten) {
     for (const bool well : {true, false}) {
         Reject scene;
-        Reply reply({"relid", "count"}, {{"clock", "1"}, {"1101", "3"}});
-        reply.passes = 2;
-        scene.source.on("pg_stat_xact_user_tables", std::move(reply));
+        scene.changes_a_table();
         if (!well) {
             scene.open_breaker();
         }
@@ -218,9 +223,7 @@ TEST(Reject, WhatTheMirrorDoesAtItsOwnCommitIsTheJournalsBusiness) {
 
 TEST(Reject, TheFunctionCallOfAFailedTransactionIsToldOnce) {
     Reject scene;
-    Reply reply({"relid", "count"}, {{"clock", "1"}, {"1101", "3"}});
-    reply.passes = 2;
-    scene.source.on("pg_stat_xact_user_tables", std::move(reply));
+    scene.changes_a_table();
     scene.open_breaker();
     const auto answer = scene.ask(raw('F', "\0\0\0\1"s));
     EXPECT_EQ(std::count(answer.begin(), answer.end(), "E 40001"), 1);
