@@ -50,7 +50,7 @@ int run(const router::Config& config, proxy::Tls& tls, std::unique_ptr<router::S
         const std::optional<std::string>& seize) {
     auto& db = *state;
     router::Ledger ledger(db, {config.journal.max_dirty_keys});
-    router::Breaker breaker(config.mirror.failures_to_open);
+    router::Breaker breaker(proxy::breaker_pace(config));
     const auto lease = router::enter_migration(config, db, ledger, seize, told_to_end);
     if (!lease) {
         return fail(lease.error().message);

@@ -61,7 +61,7 @@ void Reloader::apply(const router::Config& now, const std::vector<std::string>& 
         config_.reloads->config = std::make_shared<const router::Config>(now);
     }
     set_up_log(now.log);
-    parts_.breaker.set_failures_to_open(now.mirror.failures_to_open);
+    parts_.breaker.set_pace(breaker_pace(now));
     parts_.proxy.reconfigure(now);
     parts_.set_admin(now.admin);
     // Kept over restarts, as the admin API's own changes of it are.

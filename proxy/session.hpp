@@ -96,6 +96,9 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     bool may_commit() override;
     void lose(router::TxnId txn, std::vector<router::LimboBackend> backends) override;
     void mark_suspect(std::vector<router::SuspectMark> marks) override;
+    std::chrono::steady_clock::time_point now() override {
+        return std::chrono::steady_clock::now();
+    }
     void set_deadline(router::Deadline kind, std::chrono::milliseconds after) override;
     void clear_deadline(router::Deadline kind) override;
     std::shared_ptr<const router::Catalog> catalog() override { return loop_.catalog; }

@@ -207,7 +207,11 @@ void print_status(std::ostream& out, const boost::json::value& status, const Sty
     const auto at = [&](std::string_view path) { return text_at(status, path); };
     out << "\n\nsource        " << reachable(status, "source", style) << "\ntarget        "
         << reachable(status, "target", style) << "\nprimary       " << at("primary") << ", mirror "
-        << at("mirror") << ", breaker " << at("breaker.state") << "\nsince         "
+        << at("mirror") << ", breaker " << at("breaker.state")
+        << (at("breaker.state") == "closed"
+                ? ""
+                : " (" + at("breaker.cause") + ": " + at("breaker.detail") + ")")
+        << "\nsince         "
         << at("phase_since_unix_ms") << "\nsessions      " << at("sessions.total") << ", "
         << at("sessions.adopted") << " in this phase"
         << "\nlease         " << at("lease.state") << ", epoch " << at("lease.epoch") << ", holder "
@@ -216,6 +220,8 @@ void print_status(std::ostream& out, const boost::json::value& status, const Sty
         << at("lease.ttl_ms")
         << "\njournal       " << at("journal.in_flight") << " in flight, " << at("journal.dirty")
         << " dirty keys, " << at("journal.suspect_tables") << " suspect tables"
+        << "\nrepair        " << at("repair.keys_per_second") << " keys/s, ETA "
+        << at("repair.eta_seconds") << " s, throttled by " << at("repair.throttle_reason")
         << "\nbackfill      " << at("backfill.state") << ", " << at("backfill.rows_copied")
         << " of about " << at("backfill.rows_estimated") << " rows, " << at("backfill.tables_done")
         << "/" << at("backfill.tables_total") << " tables, " << at("backfill.rows_per_second")

@@ -201,6 +201,8 @@ void read_mirror(Section section, Config::Mirror& out) {
     section.milliseconds("ddl_timeout_ms", out.ddl_timeout, 1, one_day_ms);
     section.integer("failures_to_open", out.failures_to_open, 1, 1'000'000);
     section.milliseconds("probe_interval_ms", out.probe_interval, 10, one_day_ms);
+    section.milliseconds("longest_probe_interval_ms", out.longest_probe_interval, 10, one_day_ms);
+    section.word("on_mirror_failure", out.on_failure, {"journal", "reject"});
     section.strings("logins", out.logins);
     std::optional<DdlPolicy> ddl;
     read_ddl(section, "ddl", ddl);
@@ -216,6 +218,14 @@ void read_mirror(Section section, Config::Mirror& out) {
             section.bad("logins", "has \"" + method +
                                       "\" in it; write users, scram_keys or service_role");
         }
+    }
+    if (out.longest_probe_interval < out.probe_interval) {
+        section.bad(section.has("longest_probe_interval_ms") ? "longest_probe_interval_ms"
+                                                             : "probe_interval_ms",
+                    "longest_probe_interval_ms (" +
+                        std::to_string(out.longest_probe_interval.count()) +
+                        ") must not be less than probe_interval_ms (" +
+                        std::to_string(out.probe_interval.count()) + ")");
     }
     if (out.lock_timeout >= out.commit_timeout) {
         section.bad(section.has("lock_timeout_ms") ? "lock_timeout_ms" : "commit_timeout_ms",
@@ -233,6 +243,11 @@ void read_sync(Section& root, Config& config) {
     backfill.integer("max_chunk_rows", config.backfill.max_chunk_rows, 1, 10'000'000);
     backfill.integer("max_rows_per_second", config.backfill.max_rows_per_second, 0);
     backfill.finish();
+
+    Section repair = root.section("repair");
+    repair.integer("max_keys_per_second", config.repair.max_keys_per_second, 0);
+    repair.boolean("adaptive", config.repair.adaptive);
+    repair.finish();
 
     Section shadow = root.section("shadow");
     shadow.number("share", config.shadow.share, 0, 1);

@@ -84,7 +84,9 @@ struct Config {
         std::chrono::milliseconds connect_timeout{2000};
         std::chrono::milliseconds ddl_timeout{10000};    ///< the same if it changed the schema
         std::uint32_t failures_to_open = 3;              ///< breaker
-        std::chrono::milliseconds probe_interval{500};
+        std::chrono::milliseconds probe_interval{500};   ///< before the first probe; then doubled
+        std::chrono::milliseconds longest_probe_interval{5000};
+        std::string on_failure = "journal";              ///< on_mirror_failure; or "reject"
         /// How its connections may be logged in: "users", "scram_keys", "service_role".
         std::vector<std::string> logins{"users", "scram_keys"};
         DdlPolicy ddl = DdlPolicy::mirror;               ///< changes of the schema
@@ -103,6 +105,11 @@ struct Config {
         std::uint32_t max_chunk_rows = 50000;
         std::uint32_t max_rows_per_second = 0;  ///< 0: no limit
     } backfill;
+
+    struct Repair {                       // [repair]
+        std::uint32_t max_keys_per_second = 0;  ///< 0: no limit
+        bool adaptive = true;             ///< slower while the application waits for it
+    } repair;
 
     struct Shadow {                       // [shadow]
         double share = 1.0;

@@ -47,6 +47,10 @@ constexpr std::array live_keys{
          [](Config& to, const Config& from) {
              to.mirror.probe_interval = from.mirror.probe_interval;
          }},
+    Live{"mirror.longest_probe_interval_ms",
+         [](Config& to, const Config& from) {
+             to.mirror.longest_probe_interval = from.mirror.longest_probe_interval;
+         }},
     Live{"mirror.ddl", [](Config& to, const Config& from) { to.mirror.ddl = from.mirror.ddl; }},
     Live{"mirror.ddl_in_dual_write",
          [](Config& to, const Config& from) {

@@ -9,6 +9,9 @@ constexpr std::string_view bytes_help = "Bytes of the wire protocol exchanged wi
 constexpr std::string_view statements_help = "Statements by how Banyan treats them.";
 constexpr std::string_view mirror_help =
     "Transactions that wrote, by what became of their mirror half.";
+constexpr std::string_view waits_help =
+    "Times a client waited for the mirror, by how that ended; slow: beyond a quarter of "
+    "commit_timeout_ms.";
 constexpr std::string_view shadow_help =
     "Shadow reads by result; a mismatch counts here before it is checked again.";
 
@@ -38,6 +41,13 @@ constexpr std::array<CounterDescription, counter_count> descriptions = {{
     {Counter::mirror_commits, "mirror_transactions_total", "result", "committed", mirror_help},
     {Counter::mirror_failures, "mirror_transactions_total", "result", "failed", mirror_help},
     {Counter::mirror_skipped, "mirror_transactions_total", "result", "skipped", mirror_help},
+    {Counter::writes_rejected, "mirror_transactions_total", "result", "rejected", mirror_help},
+    {Counter::mirror_waits_answered, "mirror_waits_total", "result", "answered", waits_help},
+    {Counter::mirror_waits_slow, "mirror_waits_total", "result", "slow", waits_help},
+    {Counter::mirror_waits_failed, "mirror_waits_total", "result", "failed", waits_help},
+    {Counter::mirror_waits_timed_out, "mirror_waits_total", "result", "timed_out", waits_help},
+    {Counter::mirror_wait_microseconds, "mirror_wait_microseconds_total", "", "",
+     "Time that clients waited for answers of the mirror's that came."},
     {Counter::shadow_sent, "shadow_reads_sent_total", "", "", "Shadow reads sent to the mirror."},
     {Counter::shadow_matched, "shadow_reads_total", "result", "matched", shadow_help},
     {Counter::shadow_mismatched, "shadow_reads_total", "result", "mismatched", shadow_help},

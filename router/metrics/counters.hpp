@@ -31,6 +31,12 @@ enum class Counter : std::uint8_t {
     mirror_commits,
     mirror_failures,      ///< mirror transactions that erred or timed out
     mirror_skipped,       ///< transactions committed without the mirror (breaker open, no link)
+    writes_rejected,      ///< [mirror] on_mirror_failure = "reject"
+    mirror_waits_answered,   ///< the client waited, and the answer came promptly
+    mirror_waits_slow,       ///< it came, but took more than a quarter of commit_timeout_ms
+    mirror_waits_failed,     ///< the mirror failed or was lost meanwhile
+    mirror_waits_timed_out,  ///< no answer came in time: at most one per session and incident
+    mirror_wait_microseconds,  ///< of those that were answered
     shadow_sent,
     shadow_matched,
     shadow_mismatched,    ///< pending ones, before the re-check

@@ -16,7 +16,7 @@
 #include "router/config/config.hpp"
 #include "router/metrics/counters.hpp"
 #include "router/migration/blocking.hpp"
-#include "router/migration/breaker.hpp"
+#include "router/breaker/breaker.hpp"
 #include "router/migration/fleet.hpp"
 #include "router/model/result.hpp"
 #include "router/shadow/discrepancy.hpp"

@@ -12,7 +12,7 @@
 #include "router/capture/deep_capture.hpp"
 #include "router/config/config.hpp"
 #include "router/migration/audit.hpp"
-#include "router/migration/breaker.hpp"
+#include "router/breaker/breaker.hpp"
 #include "router/migration/fleet.hpp"
 #include "router/lease/lease.hpp"
 #include "router/migration/store.hpp"

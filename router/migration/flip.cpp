@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "router/migration/facts.hpp"
+#include "router/migration/heartbeat.hpp"
 #include "router/migration/walk.hpp"
 #include "router/model/mutant.hpp"
 #include "router/model/sync_point.hpp"
@@ -18,22 +19,6 @@ using namespace std::chrono_literals;
 constexpr auto settle_limit = 10s;
 constexpr auto long_transaction = 50ms;
 constexpr auto identity_timeout = 5s;
-
-constexpr const char* create_heartbeat =
-    "CREATE SCHEMA IF NOT EXISTS banyan; CREATE TABLE IF NOT EXISTS banyan.heartbeat "
-    "(id integer PRIMARY KEY, at timestamptz NOT NULL, transition text NOT NULL)";
-
-Result<void> write_heartbeat(Connection& connection, const std::string& transition) {
-    auto written = connection.exec(
-        "INSERT INTO banyan.heartbeat VALUES (1, pg_catalog.now(), $1) ON CONFLICT (id) DO UPDATE "
-        "SET at = excluded.at, "
-        "transition = excluded.transition",
-        {Param::text(transition)});
-    if (!written) {
-        return written.error();
-    }
-    return {};
-}
 
 std::string first_names(const std::vector<ForeignBackend>& backends) {
     std::string text;
@@ -67,7 +52,7 @@ Walk::Outcome Walk::prepare_flip() {
             }
         });
     for (Connection* connection : {&*primary_, &*mirror_}) {
-        if (auto created = connection->exec(create_heartbeat); !created) {
+        if (auto created = create_heartbeat(*connection); !created) {
             return Failure{TransitionState::failed,
                            "banyan.heartbeat could not be created: " + created.error().message};
         }

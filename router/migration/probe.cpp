@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "router/migration/clock.hpp"
+#include "router/migration/heartbeat.hpp"
 #include "router/pg/answer.hpp"
 #include "router/pg/lifelines.hpp"
 
@@ -85,28 +86,53 @@ Reachability Probe::ask(Side side) {
     return now;
 }
 
+// Half open: this thread alone tries the mirror.
+void Probe::try_mirror() {
+    Breaker& breaker = core_.breaker;
+    if (!mirrors(core_.phase()) || !breaker.begin_probe()) {
+        return;
+    }
+    const Side side = mirror_of(core_.phase());
+    Endpoint endpoint = core_.endpoint(side);
+    const auto config = core_.config.latest()->mirror;
+    endpoint.connect_timeout = std::min(endpoint.connect_timeout, config.connect_timeout);
+    const auto before = breaker.report().fault;
+    const auto limit = std::clamp<std::chrono::milliseconds>(config.commit_timeout, 100ms, 10s);
+    const WriteProof proof = prove_writes(endpoint, before, limit, config.commit_timeout / 4);
+    if (!proof.fault) {
+        // Before sessions rely on it: is it still the same server, with all that it had?
+        if (const auto seen = ask(side); !seen.reachable) {
+            breaker.probe_failed(MirrorFault::unreachable, seen.error);
+            return;
+        }
+        breaker.probe_succeeded();
+        spdlog::warn("the mirror takes writes again: the breaker is closed");
+    } else if (mirrors(core_.phase())) {
+        breaker.probe_failed(*proof.fault, proof.detail);
+    } else {
+        breaker.probe_given_up();
+    }
+}
+
 void Probe::work() {
     std::unique_lock lock(mutex_);
     auto both_at = std::chrono::steady_clock::now();
     while (!stopping_) {
         woken_ = false;
         lock.unlock();
-        const Phase phase = core_.phase();
-        const bool open = core_.breaker.state() == Breaker::State::open;
-        if (mirrors(phase) && open && ask(mirror_of(phase)).reachable) {
-            core_.breaker.close();
-        }
+        try_mirror();
         if (std::chrono::steady_clock::now() >= both_at) {
             ask(Side::source);
             ask(Side::target);
             both_at = std::chrono::steady_clock::now() + idle_interval;
         }
         lock.lock();
-        const bool still_open = core_.breaker.state() == Breaker::State::open;
-        wake_.wait_for(lock,
-                       still_open ? core_.config.latest()->mirror.probe_interval
-                                  : std::chrono::milliseconds(idle_interval),
-                       [this] { return stopping_ || woken_; });
+        // A session may open the breaker meanwhile: looked at often enough to be there in time.
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(
+            both_at - std::chrono::steady_clock::now());
+        const auto wait = std::min({left, core_.config.latest()->mirror.probe_interval,
+                                    std::max(core_.breaker.until_probe().value_or(left), 1ms)});
+        wake_.wait_for(lock, std::max(wait, 1ms), [this] { return stopping_ || woken_; });
     }
 }
 

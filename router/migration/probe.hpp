@@ -1,6 +1,7 @@
-// Asks both databases whether they are there, and whether they are still the same ones (LineageWatch):
-// closes the breaker when the mirror is well again, keeps what readiness and the status page show, and
-// frees the threads that wait for a server that does not answer any more.
+// Asks both databases whether they are there, and whether they are still the same ones (LineageWatch),
+// for readiness and the status page; frees the threads that wait for a server that does not answer any
+// more; and is the breaker's probe: it alone tries a mirror that was given up, and closes the breaker
+// once a write succeeds.
 #pragma once
 
 #include <array>
@@ -37,6 +38,7 @@ class Probe {
 
    private:
     void work();
+    void try_mirror();
 
     Core& core_;
     LineageWatch& lineage_;

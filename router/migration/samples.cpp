@@ -51,9 +51,53 @@ void phase_samples(Collector& out, const Core& core, bool transition) {
                   adoption.sessions - std::min(adoption.adopted, adoption.sessions),
                   "Sessions by adoption of the newest directive.");
     }
-    out.gauge("breaker_open", {}, !core.breaker.allows(), "1 while the mirror is not tried.");
-    out.counter("breaker_opened_total", {}, core.breaker.opened_total(),
-                "Times the breaker has opened.");
+}
+
+void breaker_samples(Collector& out, const Breaker& breaker) {
+    const Breaker::Report report = breaker.report();
+    for (const auto state :
+         {Breaker::State::closed, Breaker::State::open, Breaker::State::half_open}) {
+        out.gauge("breaker_state", {{"state", to_string(state)}}, report.state == state,
+                  "1 for the state of the mirror's breaker; closed: sessions use the mirror.");
+    }
+    out.gauge("breaker_open", {}, report.state != Breaker::State::closed,
+              "1 while the mirror is not tried.");
+    for (std::size_t i = 0; i < report.opened_by.size(); ++i) {
+        const auto cause = fault_names.at(i);
+        out.counter("breaker_opened_total", {{"cause", std::string(cause)}}, report.opened_by.at(i),
+                    "Times the breaker has opened, by what the mirror failed with.");
+        out.gauge("breaker_cause", {{"cause", std::string(cause)}},
+                  report.state != Breaker::State::closed && report.fault &&
+                      to_string(*report.fault) == cause,
+                  "1 for why the mirror is not tried now, as last found.");
+    }
+    out.gauge("breaker_open_seconds", {},
+              static_cast<double>(report.open_for.value_or(Breaker::Milliseconds(0)).count()) / 1e3,
+              "How long the breaker has been open now.");
+    out.counter("breaker_open_seconds_total", {},
+                static_cast<double>(report.open_total.count()) / 1e3,
+                "All the time the breaker has been open.");
+    out.gauge("breaker_probes_failed", {}, report.probes_failed,
+              "Probes that failed since the breaker opened last.");
+    out.gauge("mirror_logins_put_off", {}, report.no_logins_for.has_value(),
+              "1 while the mirror has no connection left for a session.");
+}
+
+// The tables with the most dirty keys; a bounded number of series.
+void dirty_samples(Collector& out, const Catalog& catalog, const Ledger& ledger) {
+    constexpr std::size_t most_tables = 50;
+    std::vector<std::pair<std::uint64_t, std::string>> dirty;
+    for (const auto& table : catalog.tables()) {
+        if (const auto count = ledger.dirty_count(table->id); count > 0) {
+            dirty.emplace_back(count, table->display_name());
+        }
+    }
+    std::sort(dirty.rbegin(), dirty.rend());
+    dirty.resize(std::min(dirty.size(), most_tables));
+    for (const auto& [count, name] : dirty) {
+        out.gauge("dirty_keys_by_table", {{"table", name}}, count,
+                  "Dirty keys of the 50 tables that have the most.");
+    }
 }
 
 void lease_samples(Collector& out, const LeaseStatus& lease) {
@@ -107,14 +151,8 @@ std::vector<Control::Sample> Control::samples() {
     Collector out;
     const Core& core = impl_->core;
     phase_samples(out, core, impl_->active() != nullptr);
+    breaker_samples(out, core.breaker);
     ledger_samples(out, core.ledger.stats());
-    if (const auto catalog = core.catalog()) {
-        for (const auto& [id, dirty] : core.ledger.dirty_tables()) {
-            const auto table = catalog->table_by_id(id);
-            out.gauge("journal_dirty_keys", {{"table", table ? table->display_name() : "unknown"}},
-                      dirty, "Dirty keys by table.");
-        }
-    }
     if (core.lease() != nullptr) {
         lease_samples(out, core.lease()->status());
     }
@@ -143,6 +181,10 @@ std::vector<Control::Sample> Control::samples() {
                 "Keys repaired since Banyan started.");
     out.counter("repair_requeued_total", {}, repair.requeued,
                 "Repairs put off because the row was busy.");
+    out.gauge("repair_keys_per_second", {}, repair.progress.keys_per_second,
+              "Repair's recent rate.");
+    out.gauge("repair_share", {}, repair.progress.share,
+              "Of the time, the share that repair works; less than 1: it is throttled.");
     const BackfillProgress backfill = impl_->workers.backfill_progress();
     std::uint64_t copied = 0;
     std::uint64_t estimated = 0;
@@ -158,6 +200,7 @@ std::vector<Control::Sample> Control::samples() {
     out.gauge("backfill_done", {}, impl_->workers.backfill_done(),
               "1 once every table has been copied.");
     if (const auto catalog = core.catalog()) {
+        dirty_samples(out, *catalog, core.ledger);
         std::int64_t oldest = 0;
         std::size_t equal = 0;
         const auto verified =

@@ -69,7 +69,8 @@ boost::json::object to_json(const DirtyKey& key, const Catalog* catalog) {
             {"attempts", key.attempts}};
 }
 
-boost::json::object to_json(const SessionInfo& it) {
+/// `mirror_allowed`: the breaker is closed.
+boost::json::object to_json(const SessionInfo& it, bool mirror_allowed) {
     boost::json::array blocking;
     for (const auto& thing : it.blocking) {
         blocking.emplace_back(thing);
@@ -82,6 +83,7 @@ boost::json::object to_json(const SessionInfo& it) {
             {"state", it.state},
             {"phase", to_string(it.phase)},
             {"mirror_ready", it.mirror_ready},
+            {"journal_only", mirrors(it.phase) && !(it.mirror_ready && mirror_allowed)},
             {"mirror_login", it.mirror_login},
             {"connected_unix_ms", it.connected_unix_ms},
             {"transaction_age_ms", it.transaction_age_ms},
@@ -109,6 +111,50 @@ boost::json::object lease_json(const LeaseStatus& it) {
             {"error", on.error}};
     }
     return json;
+}
+
+boost::json::value number_or_null(std::optional<std::chrono::milliseconds> time) {
+    return time ? boost::json::value(time->count()) : boost::json::value(nullptr);
+}
+
+boost::json::object breaker_json(const Core& core) {
+    const Breaker::Report report = core.breaker.report();
+    boost::json::object opened_by;
+    for (std::size_t i = 0; i < report.opened_by.size(); ++i) {
+        opened_by[fault_names.at(i)] = report.opened_by.at(i);
+    }
+    const auto counted = [&](Counter counter) {
+        return core.fleet() != nullptr ? core.fleet()->counter_total(counter) : 0;
+    };
+    const std::int64_t now = unix_ms();
+    return {{"state", to_string(report.state)},
+            {"cause", report.fault ? boost::json::value(to_string(*report.fault))
+                                   : boost::json::value(nullptr)},
+            {"detail", report.detail},
+            {"failures", report.failures},
+            {"since_unix_ms", report.open_for ? boost::json::value(now - report.open_for->count())
+                                              : boost::json::value(nullptr)},
+            {"open_ms", number_or_null(report.open_for)},
+            {"next_probe_ms", number_or_null(report.until_probe)},
+            {"probes_failed", report.probes_failed},
+            {"no_logins_ms", number_or_null(report.no_logins_for)},
+            {"no_logins_detail", report.no_room_detail},
+            {"opened_total", report.opened_total},
+            {"opened_by", std::move(opened_by)},
+            {"open_total_ms", report.open_total.count()},
+            {"on_mirror_failure", core.config.mirror.on_failure},
+            {"journal_only_commits", counted(Counter::mirror_skipped)},
+            {"rejected", counted(Counter::writes_rejected)}};
+}
+
+// How long what is dirty now will take at the present rate.
+boost::json::value repair_eta(const RepairStatus& repair, std::uint64_t dirty) {
+    if (dirty == 0) {
+        return 0;
+    }
+    const double rate = repair.progress.keys_per_second;
+    return rate > 0 ? boost::json::value(static_cast<double>(dirty) / rate)
+                    : boost::json::value(nullptr);
 }
 
 boost::json::object verification_summary(const Catalog* catalog, const Verifier& verifier,
@@ -215,9 +261,7 @@ boost::json::object Control::status() {
              side_json(impl_->probe.of(Side::source), impl_->lineage.view(Side::source))},
             {"target",
              side_json(impl_->probe.of(Side::target), impl_->lineage.view(Side::target))},
-            {"breaker",
-             {{"state", core.breaker.allows() ? "closed" : "open"},
-              {"opened_total", core.breaker.opened_total()}}},
+            {"breaker", breaker_json(core)},
             {"catalog",
              {{"loaded", catalog != nullptr},
               {"version", catalog ? catalog->version : 0},
@@ -229,7 +273,11 @@ boost::json::object Control::status() {
              {{"running", repair.running},
               {"repaired", repair.repaired},
               {"requeued", repair.requeued},
-              {"last_error", repair.last_error}}},
+              {"last_error", repair.last_error},
+              {"keys_per_second", repair.progress.keys_per_second},
+              {"eta_seconds", repair_eta(repair, core.ledger.dirty_count())},
+              {"share", repair.progress.share},
+              {"throttle_reason", repair.progress.throttle_reason}}},
             {"backfill", summary(impl_->workers.backfill_progress())},
             {"verification", verification_summary(catalog.get(), impl_->verifier,
                                                   impl_->workers.backfill_done_unix_ms())},
@@ -393,7 +441,7 @@ boost::json::array Control::sessions() {
     boost::json::array all;
     if (Fleet* fleet = impl_->core.fleet()) {
         for (const SessionInfo& session : fleet->sessions()) {
-            all.push_back(to_json(session));
+            all.push_back(to_json(session, impl_->core.breaker.allows()));
         }
     }
     return all;

@@ -287,12 +287,23 @@ void Workers::start_workers(bool with_backfill) {
     const std::lock_guard lock(workers_mutex_);
     repair_ = std::make_shared<Repair>(RepairContext{core_.config, core_.ledger, core_.breaker,
                                                      [this] { return core_.phase(); },
-                                                     [this] { return core_.catalog(); }});
+                                                     [this] { return core_.catalog(); },
+                                                     [this] { return application_waits(); }});
     repair_->start();
     if (with_backfill) {
         backfill_ = make_backfill();
         backfill_->start();
     }
+}
+
+ApplicationWaits Workers::application_waits() const {
+    Fleet* fleet = core_.fleet();
+    if (fleet == nullptr) {
+        return {};
+    }
+    return {fleet->counter_total(Counter::mirror_wait_microseconds),
+            fleet->counter_total(Counter::mirror_waits_answered) +
+                fleet->counter_total(Counter::mirror_waits_slow)};
 }
 
 Result<void> Workers::forget_backfill() {
@@ -370,7 +381,8 @@ RepairStatus Workers::repair_status() const {
     RepairStatus status;
     status.last_error = recovery_error_;
     if (repair_) {
-        status = {true, repair_->repaired(), repair_->requeued(), repair_->last_error()};
+        status = {true, repair_->repaired(), repair_->requeued(), repair_->last_error(),
+                  repair_->progress()};
     }
     return status;
 }

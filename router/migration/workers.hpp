@@ -21,6 +21,7 @@ struct RepairStatus {
     std::uint64_t repaired = 0;
     std::uint64_t requeued = 0;
     std::string last_error;
+    RepairProgress progress = {};
 };
 
 class Workers {
@@ -66,6 +67,7 @@ class Workers {
     void start_workers(bool with_backfill);
     void note_backfill();
     std::unique_ptr<Backfill> make_backfill();
+    ApplicationWaits application_waits() const;
 
     Core& core_;
     mutable std::mutex mutex_;  ///< of the thread's flags

@@ -49,7 +49,7 @@ std::size_t whole_copy_data(std::string_view bytes, std::size_t longest) {
 }  // namespace
 
 // Steps, before the COPY is sent: its marks, and what the mirror must know to read its data alike.
-std::shared_ptr<SessionMachine::CopyIn> SessionMachine::prepare_copy(const Decision& decision) {
+std::shared_ptr<CopyIn> SessionMachine::prepare_copy(const Decision& decision) {
     auto copy = std::make_shared<CopyIn>();
     copy->plan = decision.copy;
     prepare_uncaptured(decision);

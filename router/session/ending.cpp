@@ -121,7 +121,7 @@ void SessionMachine::server_lost(Side side, const std::string& why) {
         return;
     }
     if (side != primary_) {
-        on_mirror_lost(why, true);
+        on_mirror_lost(why, mirror_.fault_if_lost());
         return;
     }
     if (stage_ == Stage::closing) {
@@ -145,20 +145,18 @@ void SessionMachine::deadline(Deadline kind) {
             }
             break;
         case Deadline::mirror:
-            cancel_mirror();
-            if (stage_ == Stage::closing) {
-                finish_mirror();
-                finish_if_done();
-            } else if (!mirror_.drained()) {
-                port_.breaker().open();
-                on_mirror_lost("the mirror did not answer in time", true);
+            mirror_timed_out();
+            break;
+        case Deadline::mirror_commit:
+            if (stage_ != Stage::closing && mirror_.owes_commit()) {
+                on_mirror_lost("the mirror did not answer a COMMIT in time",
+                               MirrorFault::timed_out);
             }
             break;
         case Deadline::mirror_login:
             if (mirror_.state() == MirrorLink::State::connecting ||
                 mirror_.state() == MirrorLink::State::login) {
-                port_.breaker().open();
-                on_mirror_lost("the mirror's login took too long", true);
+                on_mirror_lost("the mirror's login took too long", MirrorFault::timed_out);
             }
             break;
         case Deadline::mirror_retry:

@@ -347,6 +347,10 @@ void SessionMachine::on_execute(std::string_view body, std::string_view whole) {
             return;
         }
     }
+    if (refuses_now(decision)) {
+        refuse_write(nullptr);
+        return;
+    }
     switch (decision.route) {
         case Route::forward:
             note_unshadowed(decision);

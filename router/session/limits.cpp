@@ -156,7 +156,7 @@ void SessionMachine::keep_row(HeldRows& held, const protocol::SplitRow& row) {
 void SessionMachine::check_mirror_backlog() {
     const auto most = std::min<std::uint64_t>(max_mirror_backlog, config_.limits.max_session_bytes);
     if (mirror_out().size() > most) {
-        on_mirror_lost("the mirror is too far behind", true);
+        on_mirror_lost("the mirror is too far behind", MirrorFault::slow);
     }
 }
 

@@ -327,7 +327,9 @@ void SessionMachine::login_done() {
     }
 }
 
-void SessionMachine::on_mirror_lost(const std::string& why, bool count) {
+// `fault`: what it says about the mirror, if anything. `wanted`: the connection is not needed any more.
+void SessionMachine::on_mirror_lost(const std::string& why, std::optional<MirrorFault> fault,
+                                    bool wanted) {
     const Side side = other(primary_);
     const auto backend_id = static_cast<std::int32_t>(mirror_.process_id());
     if (mirror_.state() == MirrorLink::State::down) {
@@ -355,16 +357,17 @@ void SessionMachine::on_mirror_lost(const std::string& why, bool count) {
         prepared->shadow_name.clear();
     }
     port_.close_server(side);
+    port_.clear_deadline(Deadline::mirror_commit);
     if (stage_ == Stage::closing) {
         finish_if_done();
         return;
     }
-    if (count) {
+    if (!wanted) {
         port_.counters().add(Counter::mirror_failures);
         port_.log(3, "mirror connection of " + user_ + " lost: " + why);
         // A role that may not log in says nothing about the mirror: the others are not cut off.
-        if (!refused && port_.breaker().failed()) {
-            port_.log(4, "the mirror's breaker is open: keys are journaled only (" + why + ")");
+        if (!refused && fault) {
+            note_fault(*fault, why);
         }
     }
 }

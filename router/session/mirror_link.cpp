@@ -76,6 +76,10 @@ std::optional<std::string> MirrorLink::on_message(char type, std::string_view bo
         return std::nullopt;
     }
     if (groups_.empty()) {
+        fault_ = MirrorFault::broken;
+        if (type == 'E') {
+            judge(MirrorDoing::connection, error_text(body));
+        }
         return type == 'E' ? "the mirror ended the connection: " + error_text(body)
                            : std::string("unexpected message '") + type + "' from the mirror";
     }
@@ -96,6 +100,7 @@ std::optional<std::string> MirrorLink::on_login_message(char type, std::string_v
             break;
         case protocol::Login::State::failed:
             refused_ = is_refusal(login_->sqlstate());
+            fault_ = fault_of(MirrorDoing::connection, login_->sqlstate());
             return "mirror login failed: " + login_->error();
         case protocol::Login::State::ready:
             process_id_ = login_->process_id();
@@ -133,6 +138,7 @@ std::optional<std::string> MirrorLink::on_parameter(std::string_view body) {
     }
     reported_authorization_ = reader.string();
     if (state_ == State::ready && reported_authorization_ != authorization_) {
+        fault_.reset();
         return "the session's authorization changed to \"" + reported_authorization_ + "\"";
     }
     return std::nullopt;
@@ -180,9 +186,11 @@ std::optional<std::string> MirrorLink::finish_group(std::string& out) {
         case Kind::setup:
             if (group.error) {
                 refused_ = is_refusal(group.message.substr(0, 5));
+                judge(MirrorDoing::connection, group.message);
                 return "the mirror refused Banyan's session settings: " + group.message;
             }
             if (assumes_role()) {
+                fault_.reset();
                 if (reported_authorization_ != authorization_) {
                     return "the mirror did not report the authorization of \"" + authorization_ +
                            "\"";
@@ -205,6 +213,11 @@ std::optional<std::string> MirrorLink::finish_group(std::string& out) {
             break;
         case Kind::commit:
             // COMMIT of a failed transaction answers ROLLBACK.
+            fault_.reset();
+            error_ = group.tag;
+            if (group.error) {
+                judge(MirrorDoing::commit, group.message);
+            }
             events_.committed(group.txn, !group.error && group.tag == "COMMIT");
             break;
         case Kind::shadow:
@@ -242,8 +255,27 @@ void MirrorLink::fail(const Group& group) {
     if (is_current(group) && !failed_) {
         failed_ = true;
         forget_copy();  // if one is open, it was refused with the rest
+        fault_.reset();
+        if (group.error) {
+            judge(group.kind == Kind::begin ? MirrorDoing::begin : MirrorDoing::statement,
+                  group.message);
+        }
         events_.failed(group.message);
     }
+}
+
+// `error` begins with its SQLSTATE: error_text().
+void MirrorLink::judge(MirrorDoing doing, const std::string& error) {
+    error_ = error;
+    fault_ = fault_of(doing, std::string_view(error).substr(0, 5));
+}
+
+std::optional<MirrorFault> MirrorLink::fault_if_lost() const {
+    if (!groups_.empty() && groups_.front().error) {
+        return fault_of(MirrorDoing::connection,
+                        std::string_view(groups_.front().message).substr(0, 5));
+    }
+    return MirrorFault::unreachable;
 }
 
 void MirrorLink::send_query(Kind kind, std::string_view sql, std::string& out) {

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "protocol/login.hpp"
+#include "router/breaker/mirror_fault.hpp"
 #include "router/catalog/catalog.hpp"
 #include "router/model/types.hpp"
 
@@ -61,6 +62,11 @@ class MirrorLink {
     /// It was this login that failed, not the server: the role may not, or there is no password.
     /// Holds until reset().
     bool refused() const { return refused_; }
+    /// What the error just reported, by an event or an error text, says about the mirror.
+    std::optional<MirrorFault> fault() const { return fault_; }
+    const std::string& error() const { return error_; }
+    /// The same if the connection breaks now: the server may have said why.
+    std::optional<MirrorFault> fault_if_lost() const;
     /// Takes over a connection that is logged in and idle (after a flip).
     void adopt(std::uint32_t process_id, std::uint32_t secret_key);
     /// The connection is gone or given up. Unanswered commits are returned.
@@ -159,6 +165,7 @@ class MirrorLink {
     }
     void finish_copy(const Group& group);
     void fail(const Group& group);
+    void judge(MirrorDoing doing, const std::string& error);
     void fail_copy(std::string& out);
     void forget_copy();
 
@@ -169,6 +176,8 @@ class MirrorLink {
     std::string authorization_;           ///< empty: the connection is the client's role's own
     std::string reported_authorization_;  ///< by the server, last
     bool refused_ = false;
+    std::optional<MirrorFault> fault_;
+    std::string error_;
     std::string backlog_;  ///< shadow reads waiting for the login
     std::deque<Group> groups_;
     std::unordered_set<std::string> prepared_;

@@ -34,8 +34,8 @@ bool SessionMachine::service_role_possible() const {
 }
 
 void SessionMachine::connect_mirror() {
-    if (mirror_.state() != MirrorLink::State::down || !port_.breaker().allows() ||
-        mirror_refused_) {
+    if (mirror_.state() != MirrorLink::State::down || mirror_refused_ ||
+        !port_.breaker().allows_login(port_.now())) {
         return;
     }
     forget_mirror_state();
@@ -155,7 +155,7 @@ void SessionMachine::key_derived(std::uint64_t ticket, const protocol::Secret* s
         return;
     }
     if (const auto error = mirror_.derived(salted, mirror_out())) {
-        on_mirror_lost(*error, true);
+        on_mirror_lost(*error, std::nullopt);
     }
     pump();
 }

@@ -24,9 +24,9 @@ void SessionMachine::own_query(OwnQuery query) {
         const bool sync = !in_script_ && !unsynced_ && (in_block_ || !query->keep_open);
         const bool tell = !sync || ending_block_;  // what fails the client's transaction
         auto ok = std::make_shared<bool>(false);
-        const auto failed = [this, tell](std::string_view error) {
+        const auto failed = [this, tell, query](std::string_view error) {
             if (tell) {
-                to_client_.append(error);
+                to_client_.append(query->refusal.empty() ? error : query->refusal);
             }
             commit_refused_ = commit_refused_ || ending_block_;
         };

@@ -13,7 +13,7 @@
 #include "protocol/secret.hpp"
 #include "router/catalog/catalog.hpp"
 #include "router/metrics/counters.hpp"
-#include "router/migration/breaker.hpp"
+#include "router/breaker/breaker.hpp"
 #include "router/model/types.hpp"
 #include "router/shadow/discrepancy.hpp"
 #include "router/sql/statement.hpp"
@@ -26,6 +26,7 @@ namespace banyan::router {
 enum class Deadline : std::uint8_t {
     login,                ///< the whole of a client's login
     mirror,               ///< the mirror must answer: commit barrier, statement, or drain
+    mirror_commit,        ///< the mirror must answer a COMMIT that nobody waits for
     mirror_login,         ///< connecting and logging in to the mirror
     mirror_retry,         ///< a refused login to the mirror may be tried again
     shadow_yield,         ///< a shadow read stands in the way of a write
@@ -68,6 +69,7 @@ class SessionPort {
     virtual void lose(TxnId txn, std::vector<LimboBackend> backends) = 0;
     virtual void mark_suspect(std::vector<SuspectMark> marks) = 0;
 
+    virtual std::chrono::steady_clock::time_point now() = 0;
     virtual void set_deadline(Deadline kind, std::chrono::milliseconds after) = 0;
     virtual void clear_deadline(Deadline kind) = 0;
 

@@ -33,7 +33,7 @@ SessionMachine::SessionMachine(SessionPort& port, const Config& config, const Di
       mirror_(MirrorLink::Events{
           [this] {
               port_.clear_deadline(Deadline::mirror_login);
-              port_.breaker().succeeded();
+              port_.breaker().logged_in();
           },
           [this](std::size_t write) {
               if (write < txn_.writes.size()) {
@@ -42,7 +42,12 @@ SessionMachine::SessionMachine(SessionPort& port, const Config& config, const Di
               }
           },
           [this](std::uint64_t txn, bool committed) { on_committed_on_mirror(txn, committed); },
-          [this](const std::string& why) { mirror_lost_in_transaction(why); },
+          [this](const std::string& why) {
+              mirror_lost_in_transaction(why);
+              if (const auto fault = mirror_.fault()) {
+                  note_fault(*fault, why);
+              }
+          },
           [this] { derive_mirror_key(); }}) {}
 
 SessionMachine::~SessionMachine() = default;
@@ -427,7 +432,7 @@ void SessionMachine::consume_server(Side side, std::string_view bytes) {
             if (from_primary) {
                 violation(what);
             } else {
-                on_mirror_lost(what, true);
+                on_mirror_lost(what, MirrorFault::broken);
             }
             return;
         }
@@ -451,7 +456,7 @@ void SessionMachine::consume_server(Side side, std::string_view bytes) {
             to_client_.append(whole);  // at a boundary: nothing is half sent
         } else if (const auto error =
                        mirror_.on_message(header->type, body, out(side))) {
-            on_mirror_lost(*error, true);
+            on_mirror_lost(*error, mirror_.fault());
             return;
         }
     }

@@ -27,10 +27,12 @@
 #include "router/model/mutant.hpp"
 #include "router/session/belongings.hpp"
 #include "router/session/mirror_link.hpp"
+#include "router/session/mirror_patience.hpp"
 #include "router/session/port.hpp"
 #include "router/session/replication.hpp"
 #include "router/session/reply_queue.hpp"
 #include "router/session/route.hpp"
+#include "router/session/running_capture.hpp"
 #include "router/session/written_table.hpp"
 #include "router/shadow/digest.hpp"
 
@@ -149,14 +151,6 @@ class SessionMachine {
     };
     using PreparedPtr = std::shared_ptr<Prepared>;
 
-    /// Rows of a captured statement that the client fetches piece by piece: the statement ran to
-    /// its end at the first Execute, as in PostgreSQL.
-    struct HeldRows {
-        std::deque<std::string> rows;
-        std::string tag;  ///< of its CommandComplete
-        std::uint64_t bytes = 0;
-    };
-
     struct Portal {
         PreparedPtr prepared;
         std::shared_ptr<HeldRows> held;
@@ -190,26 +184,7 @@ class SessionMachine {
         bool has_work() const { return !writes.empty() || !suspects.empty() || !tables.empty(); }
     };
 
-    /// One captured statement while its answer streams.
-    struct Capture {
-        std::shared_ptr<const CapturePlan> plan;
-        std::uint64_t catalog_version = 0;
-        std::uint64_t rows = 0;
-        std::optional<std::uint64_t> expected_rows;  ///< own rows locked before the statement
-        protocol::SplitRow split;
-        std::vector<std::optional<std::string_view>> image;
-        std::shared_ptr<HeldRows> held;  ///< the client set a row limit
-        std::uint32_t max_rows = 0;
-    };
-
-    /// A COPY FROM STDIN, from before it is sent until its answer is complete.
-    struct CopyIn {
-        std::shared_ptr<const CopyPlan> plan;  ///< null: its data is the primary's alone
-        std::string settings;                  ///< SQL that makes the mirror read values alike
-        bool scripted = false;  ///< the client knows of no Flush that would bring the answer
-        bool over = false;
-    };
-
+    using Capture = RunningCapture;
     struct ShadowRead;
     struct Script;
 
@@ -256,6 +231,21 @@ class SessionMachine {
     void cancel_mirror();
     void finish_if_done();
 
+    // --- mirror_wait.cpp ---
+    void await_mirror(std::function<bool()> over, std::chrono::milliseconds longest = {});
+    void mirror_timed_out();
+    void note_fault(MirrorFault fault, const std::string& why);
+    void watch_owed_commits();
+
+    // --- reject.cpp ---
+    bool rejects() const { return config_.mirror.on_failure == "reject" && mirrors(phase_); }
+    bool mirror_takes_part();
+    bool refuses_now(const Decision& decision);
+    void refuse_write(std::function<void()> refused);
+    void reject_unmirrored();
+    void reject_unjournaled();
+    void reject_commit(std::string error);
+
     // --- limits.cpp ---
     // A mirror further behind than this is given up for the transaction: its keys turn dirty.
     static constexpr std::uint64_t max_mirror_backlog = std::uint64_t{64} << 20U;
@@ -281,7 +271,8 @@ class SessionMachine {
     void on_login_message(char type, std::string_view body, std::string_view whole);
     void check_room(std::string_view body);
     void login_done();
-    void on_mirror_lost(const std::string& why, bool count);
+    void on_mirror_lost(const std::string& why, std::optional<MirrorFault> fault,
+                        bool wanted = false);
     const Endpoint& endpoint(Side side) const {
         return side == Side::source ? config_.source : config_.target;
     }
@@ -433,6 +424,7 @@ class SessionMachine {
         bool binary = false;    ///< the format of its rows
         std::function<void(const RowView&)> row;  ///< may be null
         std::function<void(bool ok)> done;
+        std::string refusal = {};  ///< an ErrorResponse to tell the client instead of the server's
     };
     void own_query(OwnQuery query);
     using Row = std::vector<std::optional<std::string>>;
@@ -578,11 +570,16 @@ class SessionMachine {
     bool wrote_ = false;          ///< a captured statement was sent in this implicit transaction
     std::shared_ptr<CopyIn> copy_;  ///< the server reads its data
     bool copy_stalled_ = false;
+    MirrorPatience patience_;
+    bool awaiting_mirror_ = false;   ///< the client waits, under Deadline::mirror
+    bool await_timed_out_ = false;
+    bool last_wait_slow_ = false;
     bool client_gone_ = false;
     bool idle_watched_ = false;
     std::uint32_t cancels_out_[2] = {0, 0};  ///< under way, by side
     std::optional<TxnId> commit_txn_;      ///< journaled, COMMIT not answered by the primary yet
     bool journal_waiting_ = false;
+    bool journal_refused_ = false;  ///< it failed, and reject mode is on
     bool commit_sent_ = false;
     bool ending_block_ = false;    ///< asking what must be known before COMMIT or PREPARE TRANSACTION
     bool commit_refused_ = false;  ///< one of those queries failed, which the client was told: the

@@ -80,6 +80,10 @@ void SessionMachine::on_query(std::string_view body, std::string_view whole) {
         const Statement statement =
             parsed->parsed ? parsed->statements.front() : whole_text(*parsed);
         const auto decision = decide_statement(*parsed, statement);
+        if (refuses_now(decision)) {
+            start_script(parsed);
+            return;
+        }
         switch (decision.route) {
             case Route::capture:
             case Route::guarded:
@@ -102,9 +106,11 @@ void SessionMachine::on_query(std::string_view body, std::string_view whole) {
     }
     bool plain = true;
     bool whole_only = false;
+    bool refused = false;
     for (const auto& statement : parsed->statements) {
-        plain = plain && is_plain(decide_statement(*parsed, statement).route) &&
-                statement.kind != StatementKind::deallocate;
+        const auto decision = decide_statement(*parsed, statement);
+        plain = plain && is_plain(decision.route) && statement.kind != StatementKind::deallocate;
+        refused = refused || refuses_now(decision);
         // Refused by the server among other statements, as long as they come to it in one message.
         whole_only = whole_only || statement.kind == StatementKind::concurrent_ddl ||
                      statement.kind == StatementKind::self_committing;
@@ -117,7 +123,7 @@ void SessionMachine::on_query(std::string_view body, std::string_view whole) {
                          to_client_.append(reply);
                          settings_stale_ = settings_stale_ || type == 'C';
                      }));
-    } else if (whole_only) {
+    } else if (whole_only && !refused) {
         const std::string message(whole);
         txn_.suspects.push_back({0, "self_committing_in_script"});
         commit_barrier([this, message] {
@@ -208,6 +214,9 @@ bool SessionMachine::script_next(const std::shared_ptr<Script>& script) {
         decision.route == Route::refuse) {
         count_route(decision);
         refuse_schema_change([script] { script->failed = true; });
+    } else if (refuses_now(decision)) {
+        count_route(decision);
+        refuse_write([script] { script->failed = true; });
     } else {
         script_statement(script, statement);
     }

@@ -97,8 +97,9 @@ bool SessionMachine::mirror_is_coming() {
 }
 
 void SessionMachine::wait_mirror_login() {
-    if (mirror_is_coming()) {
-        then([this] {
+    // A transaction that the mirror has lost has nothing to wait for, but the next one may.
+    if (mirror_is_coming() && !txn_.mirror_lost) {
+        await_mirror([this] {
             return mirror_.ready() || mirror_.state() == MirrorLink::State::down;
         });
     }
@@ -360,35 +361,32 @@ void SessionMachine::commit_barrier(std::function<void()> send) {
             send();
             return true;
         }
+        if (rejects()) {
+            wait_mirror_login();
+        }
         measure_before_the_end();
         wait_mirror_applied();
+        then([this] {
+            reject_unmirrored();
+            return true;
+        });
         journal_then(send);
         return true;
     });
 }
 
 void SessionMachine::wait_mirror_applied() {
-    auto armed = std::make_shared<bool>(false);
-    then([this, armed] {
-        if (!mirror_.in_transaction() || mirror_.drained() || txn_.mirror_lost ||
-            mutant("images_applied_after_commit")) {
-            if (*armed) {
-                port_.clear_deadline(Deadline::mirror);
-                port_.clear_deadline(Deadline::shadow_yield);
-            }
-            return true;
+    then([this] {
+        const auto applied = [this] {
+            return !mirror_.in_transaction() || mirror_.drained() || txn_.mirror_lost ||
+                   mutant("images_applied_after_commit");
+        };
+        if (!applied() && mirror_.front_is_shadow()) {
+            port_.set_deadline(Deadline::shadow_yield, std::chrono::milliseconds(20));
         }
-        if (!*armed) {
-            *armed = true;
-            port_.set_deadline(Deadline::mirror,
-                               txn_.mirrored_ddl
-                                   ? std::max(mirror_timeout(), config_.mirror.ddl_timeout)
-                                   : mirror_timeout());
-            if (mirror_.front_is_shadow()) {
-                port_.set_deadline(Deadline::shadow_yield, std::chrono::milliseconds(20));
-            }
-        }
-        return false;
+        await_mirror(applied, txn_.mirrored_ddl ? config_.mirror.ddl_timeout
+                                                : std::chrono::milliseconds(0));
+        return true;
     });
 }
 
@@ -408,9 +406,22 @@ void SessionMachine::journal_then(std::function<void()> send) {
         commit_txn_ = port_.begin_commit(std::move(intent));
         return true;
     });
-    then([this, send = std::move(send)] {
-        if (journal_waiting_ || !port_.may_commit()) {
+    then([this] {
+        if (journal_waiting_) {
             return false;
+        }
+        if (std::exchange(journal_refused_, false)) {
+            reject_unjournaled();
+        }
+        return true;
+    });
+    then([this, send = std::move(send)] {
+        if (!port_.may_commit()) {
+            return false;
+        }
+        if (commit_txn_ && (replies_.skipping() || status_ == 'E')) {
+            port_.finish(*commit_txn_, CommitOutcome::rolled_back);  // rejected: there is no commit
+            commit_txn_.reset();
         }
         commit_sent_ = commit_txn_.has_value();
         if (commit_sent_) {
@@ -437,8 +448,10 @@ void SessionMachine::journaled(TxnId txn, bool durable) {
     }
     journal_waiting_ = false;
     if (!durable) {
-        // Never the client's problem: the ledger made the tables suspect, the mirror is left out.
+        // The ledger made the tables suspect, the mirror is left out. Not the client's problem, unless
+        // it wants both or neither.
         txn_.mirror_lost = true;
+        journal_refused_ = rejects() && (in_block_ || unsynced_) && !guard_txn_;
         port_.log(4, "the journal cannot be written: mirroring of this transaction is given up");
     }
     pump();
@@ -487,6 +500,7 @@ void SessionMachine::commit_decided(bool committed) {
         sync_point_pending(SyncPoint::mirror_commit_sent);
         sync_point_pending(SyncPoint::client_told);
         port_.counters().add(Counter::mirror_commits);
+        watch_owed_commits();
     } else {
         if (mirror_.in_transaction()) {
             rollback_mirror();
@@ -529,10 +543,14 @@ void SessionMachine::reset_transaction() {
 
 void SessionMachine::on_committed_on_mirror(std::uint64_t txn, bool committed) {
     sync_point(SyncPoint::mirror_answered);
-    if (committed) {
-        port_.breaker().succeeded();
-    } else {
+    watch_owed_commits();
+    if (!committed) {
         port_.counters().add(Counter::mirror_failures);
+        if (const auto fault = mirror_.fault()) {
+            note_fault(*fault, "COMMIT: " + mirror_.error());
+        }
+    } else if (!last_wait_slow_) {
+        port_.breaker().succeeded();
     }
     port_.finish(txn, committed ? CommitOutcome::mirrored : CommitOutcome::not_mirrored);
 }

@@ -108,7 +108,7 @@ void SessionMachine::begin_adoption() {
                 if (mirror_.ready()) {
                     protocol::encode_terminate(mirror_out());
                 }
-                on_mirror_lost("mirroring ended", false);
+                on_mirror_lost("mirroring ended", std::nullopt, true);
             }
             return true;
         });

@@ -3,6 +3,7 @@
 // transaction, and becomes suspect with their commit.
 
 #include <set>
+#include <utility>
 
 #include "router/session/session_machine.hpp"
 

@@ -12,7 +12,7 @@
 
 #include "router/catalog/catalog.hpp"
 #include "router/config/config.hpp"
-#include "router/migration/breaker.hpp"
+#include "router/breaker/breaker.hpp"
 #include "router/state/ledger.hpp"
 
 namespace banyan::router {

@@ -16,7 +16,6 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr std::size_t batch_keys = 64;
 constexpr milliseconds idle_wait{100};
 constexpr milliseconds reconnect_wait{200};
 constexpr milliseconds unknown_backend_wait{2000};  // for a backend whose process id is unknown
@@ -31,7 +30,9 @@ milliseconds backoff(std::uint32_t attempts) {
 
 class Repair::Impl {
    public:
-    explicit Impl(RepairContext context) : context_(std::move(context)) {}
+    explicit Impl(RepairContext context)
+        : context_(std::move(context)),
+          pace_(context_.config.repair.max_keys_per_second, context_.config.repair.adaptive) {}
 
     void start() {
         const std::lock_guard guard(mutex_);
@@ -71,6 +72,12 @@ class Repair::Impl {
     std::string last_error() const {
         const std::lock_guard guard(mutex_);
         return error_;
+    }
+
+    RepairProgress progress() const {
+        const std::lock_guard guard(mutex_);
+        return {pace_.keys_per_second(RepairPace::Clock::now()), pace_.share(),
+                std::string(pace_.reason())};
     }
 
     std::atomic<std::uint64_t> repaired_{0};
@@ -120,11 +127,30 @@ class Repair::Impl {
         if (!settle_limbo()) {
             return reconnect_wait;
         }
-        const auto keys = context_.ledger.begin_repair(batch_keys);
+        const auto keys = context_.ledger.begin_repair(begin_batch());
+        const auto before = repaired_.load();
+        busy_ = 0;
         const bool connected = repair(keys, *catalog);
         context_.ledger.end_repair();
         waits_ = keys.empty();
-        return connected ? milliseconds(0) : reconnect_wait;
+        const milliseconds rest = end_batch(keys.size(), repaired_ - before);
+        return connected ? rest : std::max(rest, reconnect_wait);
+    }
+
+    // --- pace ---
+
+    std::size_t begin_batch() {
+        const ApplicationWaits waits = context_.waits ? context_.waits() : ApplicationWaits();
+        const std::lock_guard guard(mutex_);
+        pace_.begin(RepairPace::Clock::now(), waits);
+        return pace_.batch();
+    }
+
+    milliseconds end_batch(std::uint64_t keys, std::uint64_t done) {
+        const ApplicationWaits waits = context_.waits ? context_.waits() : ApplicationWaits();
+        const std::lock_guard guard(mutex_);
+        const auto rest = pace_.end(RepairPace::Clock::now(), waits, keys, busy_, done);
+        return keys == 0 ? milliseconds(0) : std::chrono::ceil<milliseconds>(rest);
     }
 
     // --- connections ---
@@ -149,7 +175,7 @@ class Repair::Impl {
         }
         auto mirror = open(other(primary_side));
         if (!mirror) {
-            context_.breaker.failed();
+            context_.breaker.failed(MirrorFault::unreachable, mirror.error().message);
             note(mirror.error().message);
             return false;
         }
@@ -209,6 +235,10 @@ class Repair::Impl {
                 case RowRepair::Verdict::failed:
                     note(table->display_name() + ": " + rows_->why());
                     requeue(dirty);
+                    // A mirror that takes no writes would refuse every key, over and over.
+                    if (const auto fault = rows_->fault()) {
+                        context_.breaker.failed(*fault, rows_->why());
+                    }
                     break;
                 case RowRepair::Verdict::conflict:
                     // Only now and then is this an error: if the other row never gives way.
@@ -218,6 +248,7 @@ class Repair::Impl {
                     requeue(dirty);
                     break;
                 case RowRepair::Verdict::busy:
+                    ++busy_;
                     requeue(dirty);
                     break;
             }
@@ -267,7 +298,7 @@ class Repair::Impl {
 
     void lost() {
         if (mirror_ && !mirror_->alive()) {
-            context_.breaker.failed();
+            context_.breaker.failed(MirrorFault::unreachable, "repair's connection broke");
         }
         note(rows_ && !rows_->why().empty() ? rows_->why() : "a connection broke");
         disconnect();
@@ -342,8 +373,10 @@ class Repair::Impl {
     bool working_ = false;
     std::string error_;
     std::thread thread_;
+    RepairPace pace_;  // under mutex_
 
     // The worker's own.
+    std::uint64_t busy_ = 0;  // rows of the batch that others had locked
     bool waits_ = false;
     Side primary_side_ = Side::source;
     std::uint64_t catalog_version_ = 0;
@@ -373,6 +406,9 @@ std::uint64_t Repair::repaired() const {
 }
 std::uint64_t Repair::requeued() const {
     return impl_->requeued_;
+}
+RepairProgress Repair::progress() const {
+    return impl_->progress();
 }
 std::string Repair::last_error() const {
     return impl_->last_error();

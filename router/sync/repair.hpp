@@ -5,11 +5,13 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "router/catalog/catalog.hpp"
 #include "router/config/config.hpp"
-#include "router/migration/breaker.hpp"
+#include "router/breaker/breaker.hpp"
 #include "router/state/ledger.hpp"
+#include "router/sync/repair_pace.hpp"
 
 namespace banyan::router {
 
@@ -20,6 +22,14 @@ struct RepairContext {
     /// The phase and the catalogue of its primary, read before each batch.
     std::function<Phase()> phase;
     std::function<std::shared_ptr<const Catalog>()> catalog;
+    /// Clients' waits for the mirror; may be null: then repair does not know whom it hurts.
+    std::function<ApplicationWaits()> waits = nullptr;
+};
+
+struct RepairProgress {
+    double keys_per_second = 0;   ///< over the last seconds
+    double share = 1;             ///< of the time that it works
+    std::string throttle_reason;  ///< empty: it goes as fast as it can
 };
 
 class Repair {
@@ -33,6 +43,7 @@ class Repair {
     void resume();
     std::uint64_t repaired() const;
     std::uint64_t requeued() const;
+    RepairProgress progress() const;
     /// The last failure in words, or empty.
     std::string last_error() const;
 

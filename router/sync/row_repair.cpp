@@ -204,11 +204,11 @@ RowRepair::Verdict RowRepair::locked(const Statements& known, const RowKey& key,
         return Verdict::busy;
     }
     if (auto begun = primary_.exec("BEGIN"); !begun) {
-        return verdict_of(begun.error());
+        return verdict_of_primary(begun.error());
     }
     auto primary_row = primary_.exec_prepared(known.prefix + "read", key_params);
     if (!primary_row) {
-        return verdict_of(primary_row.error());
+        return verdict_of_primary(primary_row.error());
     }
     std::optional<std::vector<Param>> image;
     const int values = primary_row->columns() - (known.filtered ? 1 : 0);
@@ -365,8 +365,15 @@ Result<std::vector<RowKey>> RowRepair::conflicting_keys(const Table& pair, const
     return keys;
 }
 
+RowRepair::Verdict RowRepair::verdict_of_primary(const Error& error) {
+    const Verdict verdict = verdict_of(error);
+    fault_.reset();
+    return verdict;
+}
+
 RowRepair::Verdict RowRepair::verdict_of(const Error& error) {
     why_ = error.message;
+    fault_ = fault_of(MirrorDoing::statement, error.sqlstate);
     if (!primary_.alive() || !mirror_.alive()) {
         return Verdict::lost;
     }

@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "router/breaker/mirror_fault.hpp"
 #include "router/catalog/catalog.hpp"
 #include "router/pg/connection.hpp"
 #include "router/state/ledger.hpp"
@@ -35,6 +36,8 @@ class RowRepair {
     /// Makes every commit on the mirror so far as durable as the mirror makes any commit.
     Result<void> flush();
     const std::string& why() const { return why_; }
+    /// What the last Verdict::failed says about the mirror, if it was the mirror's.
+    std::optional<MirrorFault> fault() const { return fault_; }
 
    private:
     struct Statements {
@@ -57,6 +60,7 @@ class RowRepair {
     Result<std::vector<RowKey>> conflicting_keys(const Table& table, const Statements& known,
                                                  const RowKey& key, const std::string& constraint);
     Verdict verdict_of(const Error& error);
+    Verdict verdict_of_primary(const Error& error);
 
     Connection& primary_;
     Connection& mirror_;
@@ -65,6 +69,7 @@ class RowRepair {
     std::vector<Param> image_;  // of the row read last from the primary
     std::string violated_;      // the unique constraint that write() ran into
     std::string why_;
+    std::optional<MirrorFault> fault_;
 };
 
 }  // namespace banyan::router

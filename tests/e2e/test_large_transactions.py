@@ -85,7 +85,7 @@ def test_too_many_dirty_keys_become_ranges_and_are_repaired(own_target, migratio
     assert journal["dirty_tables"] == [{"table": "public.t", "dirty": journal["dirty"]}], journal
     metrics = banyan.admin.metrics()
     assert metrics["banyan_journal_collapsed_dirty_keys_total"] == journal["collapsed_dirty_total"]
-    assert metrics['banyan_journal_dirty_keys{table="public.t"}'] == journal["dirty"]
+    assert metrics["banyan_dirty_keys_by_table{table=\"public.t\"}"] == journal["dirty"]
     assert metrics["banyan_journal_bytes"] > 0
     banyan.restart()  # the suspicion and the keys last
     own_target.restart()

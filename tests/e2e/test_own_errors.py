@@ -211,6 +211,27 @@ def ddl_refused(make):
     return error
 
 
+@provokes("40001", "the transaction was rolled back: the mirror did not take part in it")
+def mirror_refuses_a_row(make):
+    banyan = mirroring(make, mirror={"on_mirror_failure": "reject"})
+    banyan.target.sql("alter table t rename to other", banyan.database)
+    with banyan.wire() as client:
+        error = client.query("insert into t values (1, 'x')").errors[0]
+        assert client.value("select count(*) from t") == "0"
+    return error
+
+
+@provokes("40001", "writes are refused while the mirror does not take part")
+def no_mirror_to_take_part(make):
+    banyan = mirroring(make, mirror={"on_mirror_failure": "reject"})
+    banyan.target.sql(f'revoke connect on database "{banyan.database}" from public, app', banyan.database)
+    with banyan.wire() as client:
+        client.query("insert into t values (1, 'x')")  # its login to the mirror may still be under way
+        error = client.query("insert into t values (1, 'x')").errors[0]
+        assert client.value("select count(*) from t") == "0"
+    return error
+
+
 # --- limits ---
 
 @provokes("25P03", "terminating connection due to idle-in-transaction timeout")
@@ -285,6 +306,8 @@ unit("57P01", "terminating connection: this session could not be moved to the ne
      "Crossing.ASessionThatCannotBeMovedIsEndedNotLeftHalfMoved")
 unit("57P01", "terminating connection: the new primary was lost during the switchover", "tests/router/session/transition_test.cpp",
      "Transition.ANewPrimaryLostInTheMiddleOfTheFlipIs57P01")
+unit("40001", "the transaction was rolled back: its keys could not be journaled", "tests/router/session/reject_test.cpp",
+     "Reject.AJournalThatCannotBeWrittenFailsTheTransaction")
 
 
 # --- the three agree ---
@@ -307,4 +330,4 @@ def test_it_is_sent_as_the_table_says(migration, code, text):
     error = PROVOKERS[code, text](migration)
     if error is not None:
         assert error["C"] == code and error["M"].startswith(text), error
-        assert error["S"] == ("ERROR" if code in ("53400", "55000") or text.startswith("cached plan") else "FATAL")
+        assert error["S"] == ("ERROR" if code in ("53400", "40001", "55000") or text.startswith("cached plan") else "FATAL")

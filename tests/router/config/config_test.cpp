@@ -90,6 +90,10 @@ TEST(Config, the_commented_keys_of_the_example_are_valid_and_show_the_defaults) 
     EXPECT_EQ(parsed->mirror.ddl, none.mirror.ddl);
     EXPECT_EQ(parsed->mirror.failures_to_open, none.mirror.failures_to_open);
     EXPECT_EQ(parsed->mirror.probe_interval, none.mirror.probe_interval);
+    EXPECT_EQ(parsed->mirror.longest_probe_interval, none.mirror.longest_probe_interval);
+    EXPECT_EQ(parsed->mirror.on_failure, none.mirror.on_failure);
+    EXPECT_EQ(parsed->repair.max_keys_per_second, none.repair.max_keys_per_second);
+    EXPECT_EQ(parsed->repair.adaptive, none.repair.adaptive);
     EXPECT_EQ(parsed->backfill.workers, none.backfill.workers);
     EXPECT_EQ(parsed->backfill.chunk_time, none.backfill.chunk_time);
     EXPECT_EQ(parsed->backfill.max_chunk_rows, none.backfill.max_chunk_rows);
@@ -144,8 +148,9 @@ users = [{name = "n", source_password = "o", target_password = "p"}]
 state = {directory = "q"}
 journal = {durability = "power", max_transaction_keys = 35, max_dirty_keys = 136}
 lease = {ttl_ms = 3000}
-mirror = {commit_timeout_ms = 14, lock_timeout_ms = 13, connect_timeout_ms = 15, failures_to_open = 16, probe_interval_ms = 17, logins = ["service_role"], ddl_timeout_ms = 18, ddl = "primary_only", ddl_in_dual_write = "mirror", ddl_in_dual_read = "refuse", ddl_in_switchover = "refuse", allow_md5 = false, allow_cleartext = "never"}
+mirror = {commit_timeout_ms = 14, lock_timeout_ms = 13, connect_timeout_ms = 15, failures_to_open = 16, probe_interval_ms = 17, longest_probe_interval_ms = 35, on_mirror_failure = "reject", logins = ["service_role"], ddl_timeout_ms = 18, ddl = "primary_only", ddl_in_dual_write = "mirror", ddl_in_dual_read = "refuse", ddl_in_switchover = "refuse", allow_md5 = false, allow_cleartext = "never"}
 backfill = {workers = 18, chunk_time_ms = 19, max_chunk_rows = 20, max_rows_per_second = 21}
+repair = {max_keys_per_second = 36, adaptive = false}
 shadow = {share = 0.25, recheck_attempts = 22, max_discrepancies = 23, log = "r", redact = false, min_samples = 24}
 switchover = {deadline_ms = 125, sequence_margin = 26, blocking_sessions = "end"}
 admin = {host = "s", port = 27, port_file = "t", allowed_hosts = ["u"], tokens = [{name = "v", role = "admin", sha256 = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}
@@ -158,7 +163,7 @@ log = {level = "debug", format = "json"}
                                      "file");
     ASSERT_TRUE(parsed) << parsed.error().message;
     const auto& [file, values, listen, migration, mappings, source, target, users, state_directory, durability,
-                 journal, mirror, backfill, shadow, switchover, admin, limits, tcp, shutdown, threads, log,
+                 journal, mirror, backfill, repair, shadow, switchover, admin, limits, tcp, shutdown, threads, log,
                  lease, reloads] = *parsed;
     EXPECT_EQ(file, "file");
     EXPECT_EQ(values.size(), config_keys().size());
@@ -230,8 +235,8 @@ log = {level = "debug", format = "json"}
     EXPECT_EQ(durability, "power");
     EXPECT_EQ(lease.ttl, milliseconds(3000));
     {
-        const auto& [commit, lock, connect, ddl_timeout, failures, probe, logins, ddl,
-                     ddl_in_dual_write, ddl_in_dual_read, ddl_in_switchover, md5, cleartext] =
+        const auto& [commit, lock, connect, ddl_timeout, failures, probe, longest_probe,
+                     on_failure, logins, ddl, ddl_in_dual_write, ddl_in_dual_read, ddl_in_switchover, md5, cleartext] =
             mirror;
         EXPECT_EQ(ddl_timeout, milliseconds(18));
         EXPECT_EQ(ddl, DdlPolicy::primary_only);
@@ -246,6 +251,13 @@ log = {level = "debug", format = "json"}
         EXPECT_EQ(connect, milliseconds(15));
         EXPECT_EQ(failures, 16U);
         EXPECT_EQ(probe, milliseconds(17));
+        EXPECT_EQ(longest_probe, milliseconds(35));
+        EXPECT_EQ(on_failure, "reject");
+    }
+    {
+        const auto& [max_keys_per_second, adaptive] = repair;
+        EXPECT_EQ(max_keys_per_second, 36U);
+        EXPECT_FALSE(adaptive);
     }
     {
         const auto& [workers, chunk_time, max_chunk_rows, max_rows_per_second] = backfill;
@@ -422,6 +434,10 @@ const Refused refusals[] = {
      "dir/f.toml:14: users[].name:", "twice"},
     {"user_without_name", "[[users]]\nsource_password = \"a\"\n",
      "dir/f.toml:11: users[].name:", "missing"},
+    {"probe_interval_beyond_its_limit", "[mirror]\nprobe_interval_ms = 6000\n",
+     "dir/f.toml:12: mirror.probe_interval_ms:", "must not be less than probe_interval_ms"},
+    {"on_mirror_failure_unknown", "[mirror]\non_mirror_failure = \"block\"\n",
+     "dir/f.toml:12: mirror.on_mirror_failure:", "journal"},
     {"lock_timeout_never_fires", "[mirror]\nlock_timeout_ms = 2000\n",
      "dir/f.toml:12: mirror.lock_timeout_ms:", "less than commit_timeout_ms"},
     {"admin_open_to_all", "[admin]\nhost = \"0.0.0.0\"\n",

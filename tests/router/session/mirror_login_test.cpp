@@ -385,7 +385,7 @@ TEST(MirrorLogin, ARoleThatIsRefusedIsTriedAgainLaterAndCutsNobodyElseOff) {
     scene.direct(directive(1, Phase::dual_write, true));  // a flip may be near
     EXPECT_THAT(scene.target.log(), ElementsAre("startup app@shop_new"));
     // What the mirror itself cannot do still counts.
-    for (const auto* sqlstate : {"57P03", "53300"}) {
+    for (const auto* sqlstate : {"57P03", "53200"}) {
         Scene full(Phase::dual_write);
         full.target.hangs = true;
         full.send(startup());

@@ -89,6 +89,7 @@ class ScriptedPort final : public router::SessionPort {
     void mark_suspect(std::vector<SuspectMark> marks) override {
         suspects.insert(suspects.end(), marks.begin(), marks.end());
     }
+    std::chrono::steady_clock::time_point now() override { return clock; }
     void set_deadline(Deadline kind, std::chrono::milliseconds after) override {
         deadlines[kind] = after;
     }
@@ -138,6 +139,7 @@ class ScriptedPort final : public router::SessionPort {
     Lines lost;
     std::vector<SuspectMark> suspects;
     std::map<Deadline, std::chrono::milliseconds> deadlines;
+    std::chrono::steady_clock::time_point clock{std::chrono::hours(1)};
     std::vector<router::PendingDiscrepancy> discrepancies;
     Lines verifier_requests;  ///< "user side", not answered yet
     std::vector<std::pair<std::uint64_t, protocol::Secret>> derivations;  ///< not answered yet

@@ -16,7 +16,7 @@
 
 #include "router/catalog/catalog_loader.hpp"
 #include "router/config/config.hpp"
-#include "router/migration/breaker.hpp"
+#include "router/breaker/breaker.hpp"
 #include "router/state/ledger.hpp"
 #include "router/state/state_db.hpp"
 #include "router/sync/backfill.hpp"
