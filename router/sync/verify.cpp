@@ -346,9 +346,14 @@ Result<void> TableVerifier::judge(const std::vector<KeyText>& keys) {
             result_.sample.push_back(std::move(difference));
         }
     }
-    if (repair_ && !to_repair.empty()) {
-        context_.ledger.mark_dirty(to_repair, "verification");
-        // Found faster than they are repaired, they would be too many to keep.
+    // Found faster than they are repaired, they would be too many to keep, and become ranges again:
+    // a few at a time, as repair makes room.
+    constexpr std::size_t step = 40;
+    for (std::size_t i = 0; repair_ && i < to_repair.size() && !cancel_; i += step) {
+        const auto first = to_repair.begin() + static_cast<std::ptrdiff_t>(i);
+        const auto count = std::min(step, to_repair.size() - i);
+        context_.ledger.mark_dirty({first, first + static_cast<std::ptrdiff_t>(count)},
+                                   "verification");
         while (context_.ledger.dirty_backlog() && !cancel_ && !phase_changed()) {
             std::this_thread::sleep_for(std::chrono::milliseconds(50));
         }
