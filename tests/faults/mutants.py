@@ -17,12 +17,6 @@ MUTANTS = {
     "recovery_does_not_wait": [("banyan kill9, its last COMMITs stalled", "dual_write", "append"),
                                ("banyan kill9, its last COMMITs stalled", "dual_write", "bank")],
     "mirror_commits_first": [("source COMMIT held back", "dual_write", "append"), ("source COMMIT held back", "dual_write", "bank")],
-    "zero_row_delete_is_success": [("target reset", "dual_write", "bank")],
-    "dirty_cleared_without_generation": [("pause=400 at repair_batch", "dual_write", "append")],
-    "repair_without_row_locks": [("pause=400 at repair_read", "dual_write", "append")],
-    "drained_before_admission_closed": [("pause=400 at repair_look", "flip", "append")],
-    "no_start_barrier": [("none", "start", "append")],
-    "images_applied_after_commit": [("target stalled", "dual_write", "append"), ("none", "dual_write", "append")],
 }
 
 
