@@ -30,7 +30,7 @@ void SessionMachine::own_query(OwnQuery query) {
             }
             commit_refused_ = commit_refused_ || ending_block_;
         };
-        const auto unseen = [this, failed] {
+        const auto unseen = [failed] {
             return on_reply([failed](char type, std::string_view, std::string_view reply) {
                 if (type == 'E') {
                     failed(reply);
