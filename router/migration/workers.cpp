@@ -70,6 +70,10 @@ void Workers::start() {
         core_.db.machine_crash_handled();
     } else {
         note_changed_mappings();
+        if (core_.db.machine_crashed()) {
+            // Marked again when mirroring is taken up; but until then no gate may open.
+            core_.ledger.mark_suspect({{0, "machine_crash"}});
+        }
     }
     keeper_ = std::thread([this] { keep(); });
 }
