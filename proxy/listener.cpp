@@ -45,8 +45,7 @@ void refuse_client(int handle, std::string_view error) {
 }
 
 Listener::Listener(boost::asio::io_context& io, ListenSockets sockets, OnClient on_client)
-    : io_(io),
-      on_client_(std::move(on_client)),
+    : on_client_(std::move(on_client)),
       tcp_(io),
       local_(io),
       tcp_pause_(io),

@@ -56,7 +56,6 @@ class Listener {
     /// No descriptor is left: takes one client with the spare one and refuses it.
     void turn_away(int acceptor);
 
-    boost::asio::io_context& io_;
     OnClient on_client_;
     boost::asio::ip::tcp::acceptor tcp_;
     boost::asio::local::stream_protocol::acceptor local_;
