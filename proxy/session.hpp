@@ -8,6 +8,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 
@@ -178,5 +179,25 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     std::atomic<std::int64_t> transaction_since_{0};
     std::array<std::atomic<std::int32_t>, 2> process_ids_{};
 };
+
+// Runs a machine event, then performs what came of it.
+template <class F>
+void Session::event(F function) {
+    if (over_ || in_event_) {
+        return;
+    }
+    const auto self = shared_from_this();
+    try {
+        in_event_ = true;
+        function();
+        in_event_ = false;
+        after_event();
+    } catch (const std::bad_alloc&) {
+        in_event_ = false;
+        out_of_memory();
+    }
+}
+
+// Wraps a completion handler: keeps the session alive, drops late calls of a closed connection.
 
 }  // namespace banyan::proxy
