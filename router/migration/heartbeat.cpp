@@ -69,6 +69,9 @@ WriteProof prove_writes(const Endpoint& endpoint, std::optional<MirrorFault> bef
     if (!written && (written.error().sqlstate == "42P01" || written.error().sqlstate == "3F000")) {
         connection->rollback();
         const auto made = create_heartbeat(*connection);
+        if (!made && made.error().sqlstate != "42501") {
+            return judged(made.error(), MirrorDoing::commit);
+        }
         began = Clock::now();
         written = exec_within(*connection, made ? proof_sql(before) : proof_without_table, limit);
     } else if (!written && written.error().sqlstate == "42501") {

@@ -43,7 +43,7 @@ def test_a_mirror_in_trouble_costs_clients_no_error_and_is_repaired(own_target, 
         with banyan.wire() as newcomer:  # a session may begin without its mirror
             newcomer.query("insert into plain (id, v) values (50000, 'newcomer')").ok()
         assert banyan.admin.request("GET", "/readyz")[0] == 200
-        assert banyan.admin.status()["breaker"]["state"] == "open"
+        assert banyan.admin.status()["breaker"]["state"] in ("open", "half_open")
         heal(own_target, how)
         wait_until(lambda: banyan.admin.status()["breaker"]["state"] == "closed", lambda: banyan.admin.status(), 20)
         time.sleep(2)
@@ -159,7 +159,7 @@ def test_killed_as_mirroring_ends_the_journal_is_forgotten_by_the_next_start(mig
     """INITIAL was persisted, dirty keys and suspicions not forgotten yet: they would be shown for ever."""
     banyan = migration("create table t (id int primary key)")
     banyan.kill9()
-    in_state(banyan, "insert into dirty values (1, x'0000000400000001', 1, 'window')", "insert into suspects values (1, 2, 'recovered', 1)")
+    in_state(banyan, "insert into dirty values (1, x'0000000400000001', 1, 'window')", "insert into suspects (table_id, generation, reason, since_unix_ms) values (1, 2, 'recovered', 1)")
     banyan.start()
     journal = banyan.admin.get("/journal")
     assert (journal["dirty"], journal["suspect_tables"], journal["in_flight"]) == (0, 0, 0), journal

@@ -52,14 +52,14 @@ def test_one_that_the_mirror_did_not_commit_is_verified_in_its_ranges_alone(own_
         client.query("begin").ok()
         client.query("update t set n = n + 1 where id between 1000 and 2999").ok()
         client.query("delete from t where id between 4000 and 4499").ok()
-        own_target.stop()
+        own_target.freeze()
         client.query("commit").ok()
     wait_until(lambda: banyan.admin.get("/journal")["suspects"], lambda: banyan.admin.get("/journal"), 20 * kit.SLOW)
     suspects = banyan.admin.get("/journal")["suspects"]
     assert [(it["table"], it["reason"]) for it in suspects] == [("public.t", "transaction_too_large")], suspects
     assert suspects[0]["ranges"] == 2
     # The rest of the table is not looked at: a difference planted there stays.
-    own_target.restart()
+    own_target.thaw()
     own_target.sql("update t set v = 'planted' where id = 5500", banyan.database)
     banyan.admin.wait_clean(120 * kit.SLOW)
     there = set(own_target.sql("select id, v, n from t", banyan.database))

@@ -254,11 +254,14 @@ def test_a_mirror_that_comes_back_as_an_older_copy_of_its_disk_is_repaired(pair,
     copy = it.room / "copy"
     shutil.copytree(data, copy, copy_function=copy_with_owner)
     it.target.restart()
+    wait_until(lambda: change(banyan, "target") == "restarted", banyan.admin.status, 30 * kit.SLOW)
     with banyan.wire() as client:
         wait_until(lambda: banyan.admin.status()["breaker"]["state"] == "closed", banyan.admin.status, 30 * kit.SLOW)
         client.query("update t set v = 'new' where id < 50").ok()
         client.query("insert into t select g, 'new' from generate_series(101, 3000) g").ok()
     banyan.settle_and_compare(60)
+    looked = banyan.admin.status()["target"]["checked_unix_ms"]
+    wait_until(lambda: banyan.admin.status()["target"]["checked_unix_ms"] > looked, "looked at since the writes", 30 * kit.SLOW)
     it.target.stop("fast")
     shutil.rmtree(data)
     shutil.copytree(copy, data, copy_function=copy_with_owner)
@@ -502,6 +505,7 @@ def test_a_server_that_dies_while_clients_are_held_ends_the_change_and_nothing_e
         held.reply().ok()  # it only waited
     getattr(it, side).restart()
     wait_until(lambda: ready(banyan)[0] == 200, lambda: ready(banyan), 30 * kit.SLOW)
+    wait_until(lambda: change(banyan, side) == "restarted", banyan.admin.status, 60 * kit.SLOW)
     banyan.settle_and_compare(90)
     banyan.lead_to("SWITCHOVER")
     banyan.settle_and_compare(60)
