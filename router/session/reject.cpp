@@ -19,9 +19,10 @@ constexpr std::string_view reject_hint =
 
 }  // namespace
 
+// Not with the breaker open either: what the mirror was given before that may never be committed there.
 bool SessionMachine::mirror_takes_part() {
-    return !txn_.mirror_lost && mirror_.ready() &&
-           (mirror_.in_transaction() ? !mirror_.failed() : port_.breaker().allows());
+    return !txn_.mirror_lost && mirror_.ready() && port_.breaker().allows() &&
+           !(mirror_.in_transaction() && mirror_.failed());
 }
 
 /// Known before it runs: no wait, and nothing of it on the primary.
