@@ -136,7 +136,7 @@ def test_a_lock_on_the_mirror_makes_keys_dirty_and_delays_clients_only_once(migr
 
 def in_state(banyan, *statements):
     """Changes the state file of a Banyan that does not run."""
-    state = next(path for path in (banyan.directory / "state").iterdir() if path.read_bytes()[:15] == b"SQLite format 3")
+    state = next(path for path in (banyan.directory / "state").iterdir() if path.is_file() and path.read_bytes()[:15] == b"SQLite format 3")
     with contextlib.closing(sqlite3.connect(state)) as file, file:
         for statement in statements:
             file.execute(statement)

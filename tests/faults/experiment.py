@@ -288,7 +288,7 @@ class Run:
             self.problem(f"a write with primary {status['primary']} in {status['phase']} went to {where}")
 
     def state_file(self):
-        found = [path for path in (self.directory / "state").iterdir() if path.read_bytes()[:15] == b"SQLite format 3"]
+        found = [path for path in (self.directory / "state").iterdir() if path.is_file() and path.read_bytes()[:15] == b"SQLite format 3"]
         assert len(found) == 1, found
         return found[0]
 
