@@ -55,7 +55,9 @@ void Connector::try_next() {
         ++next_;
         loop_.post([self = shared_from_this(), error] {
             if (self->done_) {
-                self->failed(error ? error.message() : "no file descriptor is left for it");
+                const bool starved = !error || error == boost::asio::error::no_descriptors;
+                self->failed(starved ? "no file descriptor is left for it" : error.message(),
+                             starved ? "53300" : "08001");
             }
         });
         return;
@@ -129,7 +131,7 @@ void Connector::succeed() {
     done(std::move(channel_));
 }
 
-void Connector::failed(const std::string& why) {
+void Connector::failed(const std::string& why, const std::string& sqlstate) {
     channel_.close();
     if (next_ < addresses_.size()) {
         try_next();
@@ -138,7 +140,7 @@ void Connector::failed(const std::string& why) {
     context_.resolver->doubt();
     const auto done = std::move(done_);
     done_ = nullptr;
-    done(Error{why, ""});
+    done(Error{why, sqlstate});
 }
 
 }  // namespace banyan::proxy

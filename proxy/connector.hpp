@@ -31,7 +31,7 @@ class Connector : public std::enable_shared_from_this<Connector> {
     void shake_hands();
     void succeed();
     /// This address will not do: the next one, or the end.
-    void failed(const std::string& why);
+    void failed(const std::string& why, const std::string& sqlstate = "08001");
     template <class F>
     auto guarded(F function);
 

@@ -304,7 +304,8 @@ void Session::connect(router::Side side) {
         to.connector.reset();
         if (!connected) {
             event([this, side, &connected] {
-                machine_.server_lost(side, connected.error().message);
+                const auto& error = connected.error();
+                machine_.server_lost(side, error.message, error.sqlstate);
             });
             return;
         }

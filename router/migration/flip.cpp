@@ -207,14 +207,25 @@ Walk::Outcome Walk::drain() {
 }
 
 Walk::Outcome Walk::check_writers() {
-    auto foreign = foreign_backends(*primary_, core_.fleet()->backends(primary_of(from_)));
-    if (!foreign) {
-        return Failure{TransitionState::failed,
-                       "Writers could not be looked for: " + foreign.error().message};
-    }
+    Result<std::vector<ForeignBackend>> foreign = std::vector<ForeignBackend>();
     std::vector<ForeignBackend> writers;
-    std::copy_if(foreign->begin(), foreign->end(), std::back_inserter(writers),
-                 [](const ForeignBackend& it) { return it.writing || it.prepared; });
+    // Clients are held, so this is short; but a session of ours that has just ended, perhaps by
+    // ask_sessions(), leaves a backend that takes a moment to be gone.
+    constexpr auto most_looks = 10;
+    for (int look = 0; look < most_looks; ++look) {
+        foreign = foreign_backends(*primary_, core_.fleet()->backends(primary_of(from_)));
+        if (!foreign) {
+            return Failure{TransitionState::failed,
+                           "Writers could not be looked for: " + foreign.error().message};
+        }
+        writers.clear();
+        std::copy_if(foreign->begin(), foreign->end(), std::back_inserter(writers),
+                     [](const ForeignBackend& it) { return it.writing || it.prepared; });
+        if (writers.empty() || override_) {
+            break;
+        }
+        std::this_thread::sleep_for(50ms);
+    }
     if (writers.empty()) {
         if (!foreign->empty()) {
             active_.log(Step::check_writers,

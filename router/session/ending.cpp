@@ -116,7 +116,7 @@ void SessionMachine::finish_mirror() {
     port_.close_server(other(primary_));
 }
 
-void SessionMachine::server_lost(Side side, const std::string& why) {
+void SessionMachine::server_lost(Side side, const std::string& why, const std::string& sqlstate) {
     if (stage_ == Stage::closed) {
         return;
     }
@@ -128,8 +128,8 @@ void SessionMachine::server_lost(Side side, const std::string& why) {
         return;
     }
     if (stage_ == Stage::connecting) {
-        fail_session("08001", "could not connect to the " + std::string(to_string(side)) +
-                                  " database: " + why);
+        fail_session(sqlstate, "could not connect to the " + std::string(to_string(side)) +
+                                   " database: " + why);
     } else if (fatal_seen_ || commit_sent_) {
         end_session();  // the server said why; or the commit's outcome is unknown: say nothing
     } else {

@@ -18,7 +18,7 @@ def hup(banyan):
     banyan.write_config()
     banyan.process.send_signal(signal.SIGHUP)
     wait_until(lambda: "reload: " in banyan.log()[before:], banyan.log, 20 * kit.SLOW)
-    wait_until(lambda: banyan.admin.get("/audit?limit=1")["audit"][0]["action"] == "config.reload", "audited", 20 * kit.SLOW)
+    wait_until(lambda: [entry["action"] for entry in banyan.admin.get("/audit?limit=1")["audit"]] == ["config.reload"], "audited", 20 * kit.SLOW)
     return banyan.log()[before:]
 
 
