@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <chrono>
 
 namespace banyan::admin {
 namespace {
@@ -58,6 +59,12 @@ const router::AdminToken* find_token(const std::vector<router::AdminToken>& toke
         }
     }
     return found;
+}
+
+std::int64_t unix_ms() {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(
+               std::chrono::system_clock::now().time_since_epoch())
+        .count();
 }
 
 }  // namespace
@@ -163,6 +170,9 @@ std::optional<Response> authenticate(const Request& request, const router::Confi
     const auto role = known == nullptr ? std::nullopt : role_from_string(known->role);
     if (!role) {
         return unauthorized("token-unknown", "This token is not one of those configured.");
+    }
+    if (known->expires_unix_ms != 0 && unix_ms() >= known->expires_unix_ms) {
+        return unauthorized("token-expired", "This token has expired; ask for a new one.");
     }
     identity = {known->name, *role};
     if (identity.role < needed) {

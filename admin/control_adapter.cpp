@@ -63,6 +63,9 @@ class Adapter final : public ControlApi {
         return control_.audit(limit, before);
     }
     Answer<Object> reload(const Actor& actor) override { return control_.reload(actor); }
+    Object preflight() override { return control_.preflight(); }
+    Object configuration() override { return control_.configuration(); }
+    Object check_audit() override { return control_.check_audit(); }
     std::vector<router::Control::Sample> samples() override { return control_.samples(); }
     bool primary_ready(std::string& why) override { return control_.primary_ready(why); }
 

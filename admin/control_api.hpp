@@ -60,6 +60,10 @@ class ControlApi {
 
     virtual Answer<Object> reload(const Actor& actor) = 0;
 
+    virtual Object preflight() = 0;
+    virtual Object configuration() = 0;
+    virtual Object check_audit() = 0;
+
     virtual std::vector<router::Control::Sample> samples() = 0;
     virtual bool primary_ready(std::string& why) = 0;
 };

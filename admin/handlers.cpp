@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "admin/body.hpp"
+#include "admin/static_files.hpp"
 #include "admin/metrics.hpp"
 
 namespace banyan::admin::handlers {
@@ -342,6 +343,34 @@ Response audit(Context& context) {
 
 Response reload(Context& context) {
     return answer(context.control.reload(context.actor()));
+}
+
+Response check_audit(Context& context) {
+    return json_response(context.control.check_audit());
+}
+
+Response preflight(Context& context) {
+    return json_response(context.control.preflight());
+}
+
+Response configuration(Context& context) {
+    return json_response(context.control.configuration());
+}
+
+Response identity(Context& context) {
+    return json_response({{"name", context.identity.name},
+                          {"role", to_string(context.identity.role)}});
+}
+
+Response events(Context&) {
+    Response response;
+    response.content_type = "text/event-stream";
+    response.events = true;
+    return response;
+}
+
+Response openapi(Context& context) {
+    return *asset_response(context.request, "/api/v1/openapi.json");
 }
 
 }  // namespace banyan::admin::handlers

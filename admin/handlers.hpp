@@ -38,6 +38,12 @@ Response set_shadow(Context&);
 Response journal(Context&);
 Response sessions(Context&);
 Response audit(Context&);
+Response check_audit(Context&);
+Response preflight(Context&);
+Response configuration(Context&);
+Response identity(Context&);
+Response events(Context&);
+Response openapi(Context&);
 Response reload(Context&);
 
 }  // namespace banyan::admin::handlers

@@ -21,6 +21,9 @@ struct Request {
     std::string content_type;
     std::string origin;
     std::string sec_fetch_site;
+    std::string accept_encoding;
+    std::string if_none_match;
+    std::string idempotency_key;
 
     std::string peer_address;  ///< without port
     bool peer_is_loopback = false;
@@ -32,6 +35,7 @@ struct Response {
     std::string content_type = "application/json";
     std::string body;
     std::vector<std::pair<std::string, std::string>> headers;
+    bool events = false;  ///< not a body but a stream of events follows (event_hub.hpp)
 };
 
 /// 200 (or another) with a JSON body and a final newline.

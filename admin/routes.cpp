@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "admin/handlers.hpp"
+#include "admin/static_files.hpp"
 
 namespace banyan::admin {
 namespace {
@@ -138,7 +139,13 @@ const std::vector<Route>& routes() {
         {"GET", "/api/v1/journal", Role::viewer, "", journal},
         {"GET", "/api/v1/sessions", Role::viewer, "", sessions},
         {"GET", "/api/v1/audit", Role::viewer, "limit before", audit},
+        {"GET", "/api/v1/audit/check", Role::viewer, "", check_audit},
+        {"GET", "/api/v1/preflight", Role::viewer, "", preflight},
+        {"GET", "/api/v1/config", Role::operator_, "", configuration},
         {"POST", "/api/v1/config/reload", Role::operator_, "", reload},
+        {"GET", "/api/v1/events", Role::viewer, "", events},
+        {"GET", "/api/v1/identity", Role::viewer, "", identity},
+        {"GET", "/api/v1/openapi.json", Role::nobody, "", openapi},
     };
     return all;
 }
@@ -150,10 +157,15 @@ bool Api::quick(const Request& request) {
 Response Api::handle(const Request& request) {
     try {
         Response response = dispatch(request);
-        response.headers.emplace_back("Cache-Control", "no-store");
-        response.headers.emplace_back("X-Content-Type-Options", "nosniff");
-        response.headers.emplace_back("Content-Security-Policy",
-                                      "default-src 'none'; frame-ancestors 'none'");
+        const auto add = [&](const char* name, const char* value) {
+            if (std::none_of(response.headers.begin(), response.headers.end(),
+                             [&](const auto& header) { return header.first == name; })) {
+                response.headers.emplace_back(name, value);
+            }
+        };
+        add("Cache-Control", "no-store");
+        add("X-Content-Type-Options", "nosniff");
+        add("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'");
         return response;
     } catch (const std::exception& exception) {
         return problem(500, "internal", "Banyan failed to answer; this is a bug.",
@@ -186,6 +198,11 @@ Response Api::dispatch(const Request& request) {
         }
     }
     if (allowed.empty()) {
+        // The dashboard's files tell nothing: whoever reads them still needs a token for the rest.
+        if (auto file = asset_response(request, std::string_view(request.target).substr(0, question));
+            file && effective_method(request) == "GET") {
+            return std::move(*file);
+        }
         return not_found(request);
     }
     if (found == nullptr) {
@@ -204,7 +221,45 @@ Response Api::dispatch(const Request& request) {
             parse_query(query.substr(query.empty() ? 0 : 1), found->query, context.query)) {
         return std::move(*refused);
     }
+    if (found->method == "POST" && !request.idempotency_key.empty()) {
+        return remembered(request, context.identity,
+                          [&] { return found->handler(context); });
+    }
     return found->handler(context);
+}
+
+// A client that got no answer asks again with the same key, and gets the answer of the first time.
+Response Api::remembered(const Request& request, const Identity& identity,
+                         const std::function<Response()>& answer) {
+    if (request.idempotency_key.size() > 255) {
+        return problem(400, "bad-request", "An Idempotency-Key has at most 255 characters.");
+    }
+    const std::string key = identity.name + '\0' + request.idempotency_key;
+    const std::string asked = sha256_hex(request.target + '\0' + request.body);
+    std::shared_ptr<Remembered> entry;
+    {
+        const std::lock_guard lock(mutex_);
+        auto& slot = remembered_[key];
+        if (!slot) {
+            slot = std::make_shared<Remembered>();
+            slot->asked = asked;
+            order_.push_back(key);
+            if (order_.size() > most_remembered) {
+                remembered_.erase(order_.front());
+                order_.pop_front();
+            }
+        }
+        entry = slot;
+    }
+    const std::lock_guard lock(entry->mutex);  // the same request, twice at once: one waits
+    if (entry->asked != asked) {
+        return problem(422, "idempotency-key-reused",
+                       "This Idempotency-Key came with another request before.");
+    }
+    if (!entry->response) {
+        entry->response = answer();
+    }
+    return *entry->response;
 }
 
 }  // namespace banyan::admin

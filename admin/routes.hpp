@@ -3,9 +3,12 @@
 #pragma once
 
 #include <boost/json.hpp>
+#include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -65,7 +68,20 @@ class Api {
         return config_;
     }
 
+    struct Remembered {
+        std::mutex mutex;
+        std::string asked;  ///< SHA-256 of path and body
+        std::optional<Response> response;
+    };
+    /// `answer`, or what it was when this identity sent the same key; 422 if with another request.
+    Response remembered(const Request& request, const Identity& identity,
+                        const std::function<Response()>& answer);
+
+    static constexpr std::size_t most_remembered = 1000;
+
     mutable std::mutex mutex_;
+    std::map<std::string, std::shared_ptr<Remembered>> remembered_;  ///< by identity and key
+    std::deque<std::string> order_;                                  ///< of its keys, oldest first
     std::shared_ptr<const router::Config::Admin> config_;
     ControlApi& control_;
     router::CounterSource& counters_;

@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <new>
 
 #include "proxy/session.hpp"
@@ -44,6 +45,25 @@ void EventLoop::stop() {
         thread_.join();
     }
     sessions.clear();
+}
+
+std::chrono::microseconds EventLoop::lag() {
+    const auto since = [this] {
+        return std::chrono::duration_cast<std::chrono::microseconds>(
+            std::chrono::steady_clock::now() - asked_at_);
+    };
+    const std::lock_guard lock(lag_mutex_);
+    if (asked_) {
+        return std::max(lag_, since());
+    }
+    asked_ = true;
+    asked_at_ = std::chrono::steady_clock::now();
+    post([this, since] {
+        const std::lock_guard answered(lag_mutex_);
+        lag_ = since();
+        asked_ = false;
+    });
+    return lag_;
 }
 
 std::shared_ptr<const router::ParsedQuery> EventLoop::parse(std::string_view sql) {

@@ -6,7 +6,9 @@
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
+#include <chrono>
 #include <memory>
+#include <mutex>
 #include <random>
 #include <string>
 #include <thread>
@@ -39,6 +41,10 @@ class EventLoop {
         boost::asio::post(io_, std::move(function));
     }
 
+    /// How long it took, or has taken so far, to come to the task that the last call gave it.
+    /// Thread-safe; the loop itself never looks at a clock for this unless asked.
+    std::chrono::microseconds lag();
+
     boost::asio::io_context& io() { return io_; }
     router::Counters& counters() { return counters_; }
     std::mt19937_64& random() { return random_; }
@@ -55,6 +61,11 @@ class EventLoop {
 
    private:
     void run();
+
+    std::mutex lag_mutex_;  ///< guards the next three
+    bool asked_ = false;    ///< a task is on its way
+    std::chrono::steady_clock::time_point asked_at_;
+    std::chrono::microseconds lag_{0};
 
     struct TextHash {
         using is_transparent = void;

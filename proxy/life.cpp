@@ -5,6 +5,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 
 namespace banyan::proxy {
@@ -55,6 +56,7 @@ DefaultSignals::~DefaultSignals() {
 Life::Life(const router::Config& config, Proxy& proxy, router::Control& control, int admin_socket)
     : config_(config), proxy_(proxy), control_(control), admin_socket_(admin_socket) {
     const auto signals = handled();
+    last_alive_ = Clock::now();
     signals_ = Descriptor(::signalfd(-1, &signals, SFD_CLOEXEC));
     if (auto door = TakeOverDoor::open(config.state_directory)) {
         door_.emplace(std::move(*door));
@@ -64,7 +66,9 @@ Life::Life(const router::Config& config, Proxy& proxy, router::Control& control,
 }
 
 Descriptor Life::serve() {
+    manager_.serving();
     while (state_ != State::ended) {
+        tell_watchdog();
         if (state_ == State::serving) {
             wait(newcomer_.open() ? newcomer_patience : idle_interval);
             if (newcomer_.open() && since(newcomer_since_) >= newcomer_patience) {
@@ -87,7 +91,19 @@ Descriptor Life::serve() {
     return std::move(newcomer_);
 }
 
+// This thread alone would say that this thread lives: the event loops are asked, too.
+void Life::tell_watchdog() {
+    const auto interval = manager_.watchdog();
+    if (interval && since(last_alive_) >= *interval / 2 && proxy_.loop_lag() < *interval) {
+        manager_.alive();
+        last_alive_ = Clock::now();
+    }
+}
+
 void Life::wait(milliseconds longest) {
+    if (const auto interval = manager_.watchdog()) {
+        longest = std::min(longest, *interval / 2);
+    }
     std::array<pollfd, 3> watched{pollfd{signals_.get(), POLLIN, 0},
                                   pollfd{door_ ? door_->handle() : -1, POLLIN, 0},
                                   pollfd{newcomer_.get(), POLLIN, 0}};
@@ -112,7 +128,9 @@ void Life::wait(milliseconds longest) {
 // A second SIGINT is a person at a terminal who does not want to wait.
 void Life::on_signal(int number) {
     if (number == SIGHUP) {
+        manager_.reloading();
         control_.reload({"SIGHUP", ""});
+        manager_.serving();
     } else if (number == SIGQUIT || (number == SIGINT && state_ != State::serving)) {
         end_at_once();
     } else if (state_ == State::serving) {
@@ -122,6 +140,7 @@ void Life::on_signal(int number) {
 
 void Life::shut_down() {
     spdlog::info("shutting down");
+    manager_.ending();
     if (newcomer_.open()) {
         call_off("this process is told to end");
     }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "proxy/proxy.hpp"
+#include "proxy/service_manager.hpp"
 #include "proxy/take_over.hpp"
 #include "router/config/config.hpp"
 #include "router/migration/control.hpp"
@@ -43,6 +44,7 @@ class Life {
     using Clock = std::chrono::steady_clock;
 
     void wait(std::chrono::milliseconds longest);
+    void tell_watchdog();
     void on_signal(int number);
     void shut_down();
     void begin_drain();
@@ -57,6 +59,8 @@ class Life {
     Proxy& proxy_;
     router::Control& control_;
     const int admin_socket_;
+    const ServiceManager manager_;
+    Clock::time_point last_alive_;
     Descriptor signals_;
     std::optional<TakeOverDoor> door_;
     Descriptor newcomer_;

@@ -303,6 +303,14 @@ std::uint64_t Proxy::counter_total(router::Counter counter) {
     return total;
 }
 
+std::chrono::microseconds Proxy::loop_lag() {
+    std::chrono::microseconds slowest(0);
+    for (const auto& loop : loops_) {
+        slowest = std::max(slowest, loop->lag());
+    }
+    return slowest;
+}
+
 std::vector<const router::Counters*> Proxy::counters() {
     std::vector<const router::Counters*> all;
     for (const auto& loop : loops_) {

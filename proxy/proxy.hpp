@@ -58,6 +58,7 @@ class Proxy : public router::Fleet, public router::CounterSource {
     std::vector<router::TableId> written_since(
         std::chrono::steady_clock::time_point since) override;
     std::uint64_t counter_total(router::Counter counter) override;
+    std::chrono::microseconds loop_lag() override;
 
     // CounterSource
     std::vector<const router::Counters*> counters() override;

@@ -1,5 +1,7 @@
 #include "router/config/config.hpp"
 
+#include <time.h>
+
 #include <algorithm>
 #include <array>
 #include <cctype>
@@ -265,6 +267,34 @@ void read_sync(Section& root, Config& config) {
     switchover.finish();
 }
 
+void read_hooks(Section section, Config::Hooks& out) {
+    section.strings("before_transition", out.before_transition);
+    section.strings("after_transition", out.after_transition);
+    section.milliseconds("timeout_ms", out.timeout, 1, one_day_ms);
+    section.finish();
+    for (const auto* key : {"before_transition", "after_transition"}) {
+        const auto& command = key == std::string_view("before_transition") ? out.before_transition
+                                                                           : out.after_transition;
+        if (!command.empty() && !command[0].starts_with("/")) {
+            section.bad(key, "begins with \"" + command[0] +
+                                 "\"; write the program with its whole path, then its arguments");
+        }
+    }
+}
+
+/// Unix milliseconds of "2027-01-31" (its first moment) or "2027-01-31T18:00:00Z".
+std::optional<std::int64_t> parse_utc(const std::string& text) {
+    std::tm time{};
+    const char* rest = ::strptime(text.c_str(), "%Y-%m-%d", &time);
+    if (rest != nullptr && *rest != '\0') {
+        rest = ::strptime(rest, "T%H:%M:%SZ", &time);
+    }
+    if (rest == nullptr || *rest != '\0') {
+        return std::nullopt;
+    }
+    return static_cast<std::int64_t>(::timegm(&time)) * 1000;
+}
+
 void read_tokens(Section& admin, std::vector<AdminToken>& tokens) {
     std::set<std::string> names;
     admin.each("tokens", [&](Section& section) {
@@ -272,7 +302,15 @@ void read_tokens(Section& admin, std::vector<AdminToken>& tokens) {
         section.text("name", token.name);
         section.text("sha256", token.sha256);
         section.word("role", token.role, {"viewer", "operator", "admin"});
+        section.text("expires", token.expires);
         section.finish();
+        if (const auto end = parse_utc(token.expires)) {
+            token.expires_unix_ms = *end;
+        } else if (!token.expires.empty()) {
+            section.bad("expires", "is \"" + token.expires +
+                                       "\"; write a date or a time in UTC, such as \"2027-01-31\" or "
+                                       "\"2027-01-31T18:00:00Z\"");
+        }
         std::transform(token.sha256.begin(), token.sha256.end(), token.sha256.begin(),
                        [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
         if (token.name.empty()) {
@@ -298,14 +336,33 @@ void read_admin(Section section, Config::Admin& out) {
     section.integer("port", out.port, 0);
     section.path("port_file", out.port_file);
     section.strings("allowed_hosts", out.allowed_hosts);
+    const bool said = section.has("sslmode");
+    section.word("sslmode", out.sslmode, {"disable", "require", "verify-ca"});
+    section.path("ssl_cert_file", out.ssl_cert_file);
+    section.path("ssl_key_file", out.ssl_key_file);
+    section.path("ssl_ca_file", out.ssl_ca_file);
     read_tokens(section, out.tokens);
     section.finish();
+    if (out.tls() && (out.ssl_cert_file.empty() || out.ssl_key_file.empty())) {
+        section.bad("sslmode", "is " + out.sslmode +
+                                   ", which needs ssl_cert_file and ssl_key_file; name the files with "
+                                   "certificate and key");
+    }
+    if (out.sslmode == "verify-ca" && out.ssl_ca_file.empty()) {
+        section.bad("sslmode", "is verify-ca, which needs ssl_ca_file; name the file with the "
+                               "certificates that sign the clients'");
+    }
     if (out.host.empty()) {
         section.bad("host", "is empty; write an address such as 127.0.0.1");
     } else if (out.tokens.empty() && !is_loopback_host(out.host)) {
         section.bad("host", "is \"" + out.host +
                                 "\", which others can reach, and there are no tokens; add an "
                                 "[[admin.tokens]], or listen on 127.0.0.1");
+    } else if (!said && !is_loopback_host(out.host)) {
+        section.bad("host", "is \"" + out.host +
+                                "\", where tokens would travel in the clear; set sslmode = \"require\" "
+                                "with ssl_cert_file and ssl_key_file, or write sslmode = \"disable\" if "
+                                "something else encrypts");
     }
     for (const auto& name : out.allowed_hosts) {
         if (name.empty() || name.find_first_of(":/* ") != std::string::npos) {
@@ -388,6 +445,7 @@ Config read(const toml::table* document, Problems& problems) {
     read_mirror(root.section("mirror"), config.mirror);
     read_sync(root, config);
     read_admin(root.section("admin"), config.admin);
+    read_hooks(root.section("hooks"), config.hooks);
     read_process(root, config);
     root.finish();
 

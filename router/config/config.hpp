@@ -32,6 +32,8 @@ struct AdminToken {
     std::string name;    ///< shown in the audit log
     std::string sha256;  ///< of the token, 64 hexadecimal digits
     std::string role;    ///< "viewer", "operator", "admin"
+    std::string expires;               ///< as written; empty: never
+    std::int64_t expires_unix_ms = 0;  ///< the same; 0: never
 };
 
 struct LatestConfig;
@@ -133,7 +135,20 @@ struct Config {
         std::filesystem::path port_file;
         std::vector<std::string> allowed_hosts;  ///< further Host names, for a proxy or DNS name
         std::vector<AdminToken> tokens;   // [[admin.tokens]]
+        std::string sslmode = "disable";  ///< disable, require, verify-ca (clients show certificates)
+        std::filesystem::path ssl_cert_file;
+        std::filesystem::path ssl_key_file;
+        std::filesystem::path ssl_ca_file;
+
+        bool tls() const { return sslmode != "disable"; }
     } admin;
+
+    struct Hooks {                        // [hooks], of every transition
+        /// Commands (program and arguments, no shell); empty: none.
+        std::vector<std::string> before_transition;  ///< one that fails stops the transition
+        std::vector<std::string> after_transition;
+        std::chrono::milliseconds timeout{10000};
+    } hooks;
 
     struct Limits {                       // [limits]
         std::uint32_t max_clients = 1000;

@@ -95,6 +95,7 @@ constexpr std::array live_keys{
          [](Config& to, const Config& from) { to.admin.allowed_hosts = from.admin.allowed_hosts; }},
     Live{"admin.tokens[].",
          [](Config& to, const Config& from) { to.admin.tokens = from.admin.tokens; }},
+    Live{"hooks.", [](Config& to, const Config& from) { to.hooks = from.hooks; }},
     Live{"limits.", [](Config& to, const Config& from) { to.limits = from.limits; }},
     Live{"shutdown.", [](Config& to, const Config& from) { to.shutdown = from.shutdown; }},
     Live{"log.", [](Config& to, const Config& from) { to.log = from.log; }},
@@ -126,6 +127,13 @@ std::string shown(const std::string& key, const std::string& value) {
 }
 
 }  // namespace
+
+std::string shown_value(const Config& config, const std::string& key) {
+    const auto& value = value_of(config, key);
+    const auto text = shown(key, value);
+    const bool hidden = text.empty() && value.find_first_not_of('\0') != std::string::npos;
+    return hidden ? "(hidden)" : text;
+}
 
 std::vector<std::string> changed_keys(const Config& running, const Config& fresh) {
     std::vector<std::string> keys;

@@ -27,5 +27,7 @@ std::vector<std::string> changed_keys(const Config& running, const Config& fresh
 /// True if the key takes effect without a restart.
 bool is_live(std::string_view key);
 Reload plan_reload(const Config& running, const Config& fresh);
+/// A key's value as an operator may see it: several are separated by commas, a secret is "(hidden)".
+std::string shown_value(const Config& config, const std::string& key);
 
 }  // namespace banyan::router

@@ -138,4 +138,14 @@ std::optional<std::int64_t> AuditLog::first_broken() const {
     return broken;
 }
 
+std::int64_t AuditLog::entries() const {
+    std::int64_t count = 0;
+    db_.read([&](sqlite3* sqlite) {
+        if (SqliteQuery query(sqlite, "SELECT count(*) FROM audit"); query.step()) {
+            count = query.number(0);
+        }
+    });
+    return count;
+}
+
 }  // namespace banyan::router

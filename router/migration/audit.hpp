@@ -46,6 +46,7 @@ class AuditLog {
     boost::json::array newest(std::size_t limit, std::optional<std::int64_t> before) const;
     /// The id of the first entry that does not fit the chain, or nullopt.
     std::optional<std::int64_t> first_broken() const;
+    std::int64_t entries() const;
 
    private:
     StateDb& db_;

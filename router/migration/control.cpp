@@ -19,6 +19,7 @@ Control::Impl::Impl(const Config& config, StateDb& db, Ledger& ledger, Breaker& 
       workers(core),
       verifier(core, [this] { return workers.backfill_done_unix_ms(); }),
       lineage(core, [this] { return workers.backfill_done_unix_ms(); }),
+      doctor(core),
       probe(core, lineage),
       discrepancies(db, config.shadow.max_discrepancies, config.shadow.log),
       recheck(RecheckContext{config, ledger, discrepancies, [this] { return core.phase(); },
@@ -108,6 +109,7 @@ Result<void> Control::start(Fleet& fleet) {
     impl_->workers.start();
     impl_->verifier.start();
     impl_->recheck.start();
+    impl_->doctor.start();
     return {};
 }
 

@@ -114,6 +114,14 @@ class Control {
     /// Newest first, at most `limit`, older than `before` (id) if given.
     boost::json::array audit(std::size_t limit, std::optional<std::int64_t> before);
 
+    /// What would get in the migration's way, and how to mend it (router/preflight). Blocking: asks
+    /// both databases, unless it did in the last 5 s.
+    boost::json::object preflight();
+    /// The configuration in force: {"file", "keys": {key: value}}, secrets hidden.
+    boost::json::object configuration();
+    /// Recomputes the audit log's chain: {"entries", "intact", "first_broken": id|null}.
+    boost::json::object check_audit();
+
     /// Prometheus samples of the control plane: {name, labels, value}, names without "banyan_".
     struct Sample {
         std::string name;

@@ -11,6 +11,7 @@
 #include "router/migration/active.hpp"
 #include "router/migration/control.hpp"
 #include "router/migration/core.hpp"
+#include "router/migration/doctor.hpp"
 #include "router/migration/facts.hpp"
 #include "router/migration/lineage_watch.hpp"
 #include "router/migration/probe.hpp"
@@ -44,6 +45,7 @@ class Control::Impl {
     Workers workers;
     Verifier verifier;
     LineageWatch lineage;
+    Doctor doctor;
     Probe probe;
     DiscrepancyStore discrepancies;
     Recheck recheck;

@@ -14,6 +14,7 @@
 #include "router/migration/audit.hpp"
 #include "router/breaker/breaker.hpp"
 #include "router/migration/fleet.hpp"
+#include "router/migration/hook.hpp"
 #include "router/lease/lease.hpp"
 #include "router/migration/store.hpp"
 #include "router/state/ledger.hpp"
@@ -31,6 +32,7 @@ class Core {
     Breaker& breaker;
     MigrationStore store;
     AuditLog audit;
+    HookRunner hooks;
     const std::int64_t started_unix_ms;
 
     /// Called once, before anything is published.

@@ -83,6 +83,9 @@ class Fleet {
     virtual std::vector<TableId> written_since(std::chrono::steady_clock::time_point since) = 0;
     /// Sum of one counter over all event loops.
     virtual std::uint64_t counter_total(Counter counter) = 0;
+    /// How long the slowest event loop took to come to a task it was given: at the last call, or
+    /// since then, if it has not come to it yet. Gives them the next.
+    virtual std::chrono::microseconds loop_lag() { return std::chrono::microseconds(0); }
     /// What a session may be waiting for has changed: SessionPort::may_commit().
     virtual void wake() {}
 };

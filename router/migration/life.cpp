@@ -1,4 +1,5 @@
 // The control plane while Banyan is ending, and its way to a new configuration.
+#include "router/config/reload.hpp"
 #include "router/migration/control_impl.hpp"
 
 namespace banyan::router {
@@ -38,6 +39,26 @@ Answer<boost::json::object> Control::reload(const Actor& actor) {
                  report ? boost::json::value(*report) : boost::json::value(nullptr),
                  report ? "ok" : "refused: " + report.error().title);
     return report;
+}
+
+boost::json::object Control::configuration() {
+    const auto config = impl_->core.config.latest();
+    boost::json::object keys;
+    for (const auto& [key, value] : config->values) {
+        keys[key] = shown_value(*config, key);
+    }
+    return {{"file", impl_->core.config.file.string()}, {"keys", std::move(keys)}};
+}
+
+boost::json::object Control::check_audit() {
+    const auto broken = impl_->core.audit.first_broken();
+    return {{"entries", impl_->core.audit.entries()},
+            {"intact", !broken},
+            {"first_broken", broken ? boost::json::value(*broken) : boost::json::value(nullptr)}};
+}
+
+boost::json::object Control::preflight() {
+    return impl_->doctor.preflight();
 }
 
 }  // namespace banyan::router

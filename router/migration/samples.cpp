@@ -156,6 +156,17 @@ std::vector<Control::Sample> Control::samples() {
     if (core.lease() != nullptr) {
         lease_samples(out, core.lease()->status());
     }
+    if (core.fleet() != nullptr) {
+        out.gauge("event_loop_lag_seconds", {},
+                  static_cast<double>(core.fleet()->loop_lag().count()) / 1e6,
+                  "How long the slowest event loop took to come to a task it was given.");
+    }
+    const DriftStatus drift = impl_->doctor.drift();
+    if (drift.checked_unix_ms != 0) {
+        const std::string help = "Objects in which the two schemas differ, as of the last look.";
+        out.gauge("schema_drift", {{"severity", "block"}}, drift.blocks, help);
+        out.gauge("schema_drift", {{"severity", "warn"}}, drift.warnings, help);
+    }
     for (const Side side : {Side::source, Side::target}) {
         const Reachability it = impl_->probe.of(side);
         if (it.known) {

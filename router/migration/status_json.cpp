@@ -225,6 +225,18 @@ std::string hexadecimal(std::string_view bytes) {
     return text;
 }
 
+boost::json::value drift_json(const DriftStatus& drift) {
+    if (drift.checked_unix_ms == 0) {
+        return nullptr;
+    }
+    return boost::json::object{
+        {"checked_unix_ms", drift.checked_unix_ms},
+        {"error", drift.error},
+        {"blocks", drift.blocks},
+        {"warnings", drift.warnings},
+        {"subjects", boost::json::array(drift.subjects.begin(), drift.subjects.end())}};
+}
+
 boost::json::object Control::status() {
     Core& core = impl_->core;
     const Directive directive = core.directive();
@@ -285,6 +297,7 @@ boost::json::object Control::status() {
             {"lease", core.lease() != nullptr
                           ? boost::json::value(lease_json(core.lease()->status()))
                           : boost::json::value(nullptr)},
+            {"schema_drift", drift_json(impl_->doctor.drift())},
             {"last_flip",
              last_flip.empty() ? boost::json::value(nullptr) : boost::json::parse(last_flip)}};
 }

@@ -98,7 +98,7 @@ Walk::Outcome Walk::perform(Step step) {
     }
     switch (step) {
         case Step::check_gates:
-            return std::nullopt;
+            return before_hook();
         case Step::load_catalog:
             return load_catalog();
         case Step::prepare_flip:
@@ -349,6 +349,7 @@ void Walk::finish(TransitionState state, const std::string& error) {
     entry.after = {{"phase", to_string(core_.phase())}};
     entry.result = std::string(to_string(state)) + (error.empty() ? "" : ": " + error);
     core_.audit.append(entry);
+    after_hook();
 }
 
 }  // namespace banyan::router

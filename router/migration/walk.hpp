@@ -33,6 +33,8 @@ class Walk {
     using Outcome = std::optional<Failure>;  ///< nullopt: well
 
     Outcome perform(Step step);
+    Outcome before_hook();
+    void after_hook();
     Outcome load_catalog();
     Outcome prepare_flip();
     Outcome same_servers();

@@ -174,6 +174,11 @@ class FakeControl : public ControlApi {
                       {{"applied", {"log.level"}},
                        {"restart", {{{"key", "listen.port"}, {"keeps", "6432"}}}}});
     }
+    Object preflight() override { return {{"findings", Array()}, {"blocks", 0}, {"warnings", 0}}; }
+    Object configuration() override { return {{"file", "banyan.toml"}, {"keys", Object()}}; }
+    Object check_audit() override {
+        return {{"entries", 1}, {"intact", true}, {"first_broken", nullptr}};
+    }
     std::vector<router::Control::Sample> samples() override {
         return {{"phase", {{"phase", "INITIAL"}}, 1, false, "The phase as a state set."},
                 {"phase", {{"phase", "COMPLETE"}}, 0, false, "The phase as a state set."},
