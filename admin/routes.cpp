@@ -141,7 +141,7 @@ const std::vector<Route>& routes() {
         {"GET", "/api/v1/audit", Role::viewer, "limit before", audit},
         {"GET", "/api/v1/audit/check", Role::viewer, "", check_audit},
         {"GET", "/api/v1/preflight", Role::viewer, "", preflight},
-        {"GET", "/api/v1/config", Role::operator_, "", configuration},
+        {"GET", "/api/v1/config", Role::viewer, "", configuration},
         {"POST", "/api/v1/config/reload", Role::operator_, "", reload},
         {"GET", "/api/v1/events", Role::viewer, "", events},
         {"GET", "/api/v1/identity", Role::viewer, "", identity},

@@ -43,7 +43,7 @@ void Session::enter() {
     if (entry_ == Entry::tls) {
         shake_hands();
     } else {
-        on_client_readable();
+        read_client();
     }
 }
 

@@ -180,6 +180,10 @@ std::optional<boost::json::value> Commands::poll(const std::string& target, int&
 }
 
 void Commands::progress(const std::string& text) {
+    if (!console_.terminal && !console_.json) {
+        progress_line(text);
+        return;
+    }
     if (console_.terminal && !console_.json && text != last_progress_) {
         console_.out << "\r\033[K" << text << std::flush;
         last_progress_ = text;

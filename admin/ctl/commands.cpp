@@ -182,10 +182,13 @@ int Commands::cancel(const std::string& id) {
     return code;
 }
 
-int Commands::backfill(const std::string& action) {
+int Commands::backfill(const std::string& action, bool wait) {
     int code = exit_ok;
     const auto reply = action.empty() ? call("GET", api + "backfill", code)
                                       : call("POST", api + "backfill/" + action, code);
+    if (reply && wait) {
+        return wait_for_backfill(reply->body);
+    }
     if (reply && !print_json(reply->body)) {
         print_object(console_.out, reply->body.get_object(), console_.style);
         if (const auto* rows = find(reply->body, "tables"); rows != nullptr && rows->is_array()) {
@@ -271,10 +274,13 @@ int Commands::wait_for_verification(const std::string& target, boost::json::valu
             const auto running = [](const auto& row) { return text_at(row, "state") == "running"; };
             const auto& list = rows->get_array();
             const auto it = std::find_if(list.begin(), list.end(), running);
-            progress(state + (it == list.end() ? ""
-                                               : ": " + text_at(*it, "name") + ", " +
-                                                     text_at(*it, "rows_compared") + " of about " +
-                                                     text_at(*it, "rows_estimated") + " rows"));
+            progress(state + (it == list.end()
+                                  ? ""
+                                  : " " + bar(number_at(*it, "rows_compared"),
+                                              number_at(*it, "rows_estimated")) +
+                                        " " + text_at(*it, "name") + ", " +
+                                        text_at(*it, "rows_compared") + " of about " +
+                                        text_at(*it, "rows_estimated") + " rows"));
         }
         int code = exit_ok;
         auto next = poll(target, code);
@@ -343,6 +349,66 @@ int Commands::audit(std::int64_t limit, std::optional<std::int64_t> before) {
     return show_list("audit?limit=" + std::to_string(limit) +
                          (before ? "&before=" + std::to_string(*before) : ""),
                      "audit", audit_columns);
+}
+
+int Commands::check_audit() {
+    int code = exit_ok;
+    const auto reply = call("GET", api + "audit/check", code);
+    if (!reply) {
+        return code;
+    }
+    const auto* intact = find(reply->body, "intact");
+    const bool good = intact != nullptr && intact->is_bool() && intact->get_bool();
+    if (!print_json(reply->body)) {
+        const std::string count = text_at(reply->body, "entries") + " entries";
+        console_.out << (good ? console_.style.good(count + ", the chain is intact")
+                              : console_.style.bad(count + ", entry " +
+                                                   text_at(reply->body, "first_broken") +
+                                                   " does not fit the chain"))
+                     << "\n";
+    }
+    return good ? exit_ok : exit_refused;
+}
+
+int Commands::configuration() {
+    int code = exit_ok;
+    const auto reply = call("GET", api + "config", code);
+    if (reply && !print_json(reply->body)) {
+        console_.out << "# " << text_at(reply->body, "file") << "\n";
+        if (const auto* keys = find(reply->body, "keys"); keys != nullptr && keys->is_object()) {
+            for (const auto& key : keys->get_object()) {
+                console_.out << clean(key.key()) << " = "
+                             << (key.value().is_string() ? clean(key.value().get_string()) : "")
+                             << "\n";
+            }
+        }
+    }
+    return code;
+}
+
+int Commands::preflight() {
+    int code = exit_ok;
+    const auto reply = call("GET", api + "preflight", code);
+    if (!reply) {
+        return code;
+    }
+    const bool blocked = number_at(reply->body, "blocks") > 0;
+    if (print_json(reply->body)) {
+        return blocked ? exit_refused : exit_ok;
+    }
+    std::size_t well = 0;
+    if (const auto* list = find(reply->body, "findings"); list != nullptr && list->is_array()) {
+        for (const auto& it : list->get_array()) {
+            if (text_at(it, "severity") == "ok") {
+                ++well;
+            } else {
+                print_finding(console_.out, it, console_.style);
+            }
+        }
+    }
+    console_.out << text_at(reply->body, "blocks") << " in the way, "
+                 << text_at(reply->body, "warnings") << " warnings, " << well << " checks are well\n";
+    return blocked ? exit_refused : exit_ok;
 }
 
 int Commands::reload() {

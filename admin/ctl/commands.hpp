@@ -56,6 +56,10 @@ class Commands {
     Commands(HttpClient& client, Console& console) : client_(client), console_(console) {}
 
     int status();
+    /// Again and again; `count` 0: until interrupted.
+    int watch(std::chrono::milliseconds interval, std::int64_t count);
+    int preflight();
+    int configuration();
     int gates(const std::string& to);
     /// `forward`: to the next phase, else to the previous one.
     int change_phase(bool forward, const ChangeOptions& options);
@@ -65,7 +69,7 @@ class Commands {
     /// Empty: show it.
     /// action: "install", "remove"; anything else lists.
     int capture(const std::string& action);
-    int backfill(const std::string& action);
+    int backfill(const std::string& action, bool wait);
     int verify(const VerifyOptions& options);
     int tables(const std::string& name);
     int discrepancies(const std::string& fingerprint);
@@ -74,6 +78,7 @@ class Commands {
     int journal();
     int sessions();
     int audit(std::int64_t limit, std::optional<std::int64_t> before);
+    int check_audit();
     int reload();
 
    private:
@@ -89,14 +94,18 @@ class Commands {
     bool confirm(const std::string& from, const std::string& to);
     int wait_for_transition(const std::string& target, boost::json::value transition);
     int wait_for_verification(const std::string& target, boost::json::value verification);
+    int wait_for_backfill(boost::json::value backfill);
     /// GET again after a moment; survives ten seconds without an answer.
     std::optional<boost::json::value> poll(const std::string& target, int& code);
     void progress(const std::string& text);
     void end_progress();
+    /// Where progress() may not rewrite a line: the same as a line of its own, now and then.
+    void progress_line(const std::string& text);
 
     HttpClient& client_;
     Console& console_;
     std::string last_progress_;
+    std::chrono::steady_clock::time_point next_line_{};
 };
 
 }  // namespace banyan::ctl

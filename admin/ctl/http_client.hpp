@@ -1,5 +1,4 @@
-// One HTTP request at a time to Banyan's admin API; a deadline on each; no TLS (the API is on
-// loopback, or behind a proxy that speaks it).
+// One HTTP request at a time to Banyan's admin API, in the clear or over TLS; a deadline on each.
 #pragma once
 
 #include <boost/json.hpp>
@@ -16,9 +15,17 @@ struct Url {
     std::string host;
     std::string port;
     std::string authority;  ///< as the Host header wants it
+    bool tls = false;
 };
 
-/// "http://host[:port][/]"; port 8432 if absent.
+/// Files, PEM; empty: the system's authorities, no certificate of one's own.
+struct TlsFiles {
+    std::string authorities;
+    std::string certificate;
+    std::string key;
+};
+
+/// "http://host[:port][/]" or "https://..."; port 8432 if absent.
 Result<Url> parse_url(const std::string& text);
 
 struct Reply {
@@ -34,7 +41,7 @@ std::string percent_encode(std::string_view text);
 
 class HttpClient {
    public:
-    HttpClient(Url url, std::string token, std::chrono::milliseconds timeout);
+    HttpClient(Url url, std::string token, std::chrono::milliseconds timeout, TlsFiles files = {});
     ~HttpClient();
     HttpClient(const HttpClient&) = delete;
     HttpClient& operator=(const HttpClient&) = delete;

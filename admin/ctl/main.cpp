@@ -7,6 +7,7 @@
 #include <iostream>
 
 #include "admin/ctl/commands.hpp"
+#include "admin/ctl/completion.hpp"
 
 namespace {
 
@@ -30,6 +31,7 @@ struct Arguments {
     std::string url = "http://127.0.0.1:8432";
     std::string token;
     std::string token_file;
+    banyan::ctl::TlsFiles tls;
     bool json = false;
     double timeout_seconds = 30;
 
@@ -47,6 +49,11 @@ struct Arguments {
     double share = -1;
     std::int64_t limit = 50;
     std::int64_t before = -1;
+    bool check = false;
+    bool wait = false;
+    double interval_seconds = 1;
+    std::int64_t count = 0;
+    std::string shell;
 };
 
 void add_change(CLI::App& app, const std::string& name, const std::string& help, bool with_to,
@@ -82,12 +89,27 @@ void describe(CLI::App& app, Arguments& args) {
     app.add_option("--token", args.token, "bearer token")->envname("BANYAN_TOKEN");
     app.add_option("--token-file", args.token_file, "file with the bearer token")
         ->envname("BANYAN_TOKEN_FILE");
+    app.add_option("--cacert", args.tls.authorities,
+                   "for https: file with the authorities to trust; default: the system's")
+        ->envname("BANYAN_CACERT");
+    auto* certificate = app.add_option("--cert", args.tls.certificate,
+                                       "for https: file with a certificate of one's own")
+                            ->envname("BANYAN_CERT");
+    app.add_option("--key", args.tls.key, "its key")->envname("BANYAN_KEY")->needs(certificate);
     app.add_option("--timeout", args.timeout_seconds, "seconds to wait for an answer")
         ->check(CLI::Range(0.1, 3600.0))
         ->capture_default_str();
     app.add_flag("--json", args.json, "print the API's JSON");
 
     app.add_subcommand("status", "phase, databases, journal, backfill, verification at a glance");
+    auto* watch = app.add_subcommand("watch", "status, live; plain lines when not on a terminal");
+    watch->add_option("--interval", args.interval_seconds, "seconds between looks")
+        ->check(CLI::Range(0.1, 3600.0))
+        ->capture_default_str();
+    watch->add_option("--count", args.count, "looks; default: until interrupted")
+        ->check(CLI::Range(std::int64_t{1}, std::int64_t{1'000'000'000}));
+    app.add_subcommand("preflight",
+                       "what would get in the way, and how to mend it; exit code 2 if something blocks");
     app.add_subcommand("gates", "the gates of a phase; exit code 2 unless all pass")
         ->add_option("--to", args.gates_to, "the phase; default: the next one");
     add_change(app, "advance", "go one phase forward", true, args);
@@ -98,9 +120,10 @@ void describe(CLI::App& app, Arguments& args) {
     app.add_subcommand("capture", "deep capture: list where it is, install it, remove it")
         ->add_option("action", args.capture_action)
         ->check(CLI::IsMember({"list", "install", "remove"}));
-    app.add_subcommand("backfill", "show the backfill, or start, pause, resume it")
-        ->add_option("action", args.backfill_action)
+    auto* backfill = app.add_subcommand("backfill", "show the backfill, or start, pause, resume it");
+    backfill->add_option("action", args.backfill_action)
         ->check(CLI::IsMember({"start", "pause", "resume"}));
+    backfill->add_flag("--wait", args.wait, "wait until it is done, and show its progress");
     auto* verify = app.add_subcommand("verify", "compare tables on both sides");
     verify->add_option("--tables", args.verify.tables, "schema.table names; default: all")
         ->delimiter(',');
@@ -117,14 +140,28 @@ void describe(CLI::App& app, Arguments& args) {
     app.add_subcommand("journal", "dirty and in-flight keys");
     app.add_subcommand("sessions", "client sessions");
     app.add_subcommand("reload", "read the configuration file again, as SIGHUP does");
+    app.add_subcommand("config", "the configuration in force, secrets hidden");
+    app.add_subcommand("completion", "a script that completes banyanctl's arguments")
+        ->add_option("shell", args.shell)
+        ->check(CLI::IsMember({"bash", "zsh", "fish"}))
+        ->required();
     auto* audit = app.add_subcommand("audit", "who did what, newest first");
     audit->add_option("--limit", args.limit)->check(CLI::Range(1, 1000))->capture_default_str();
     audit->add_option("--before", args.before, "only entries older than this id");
+    audit->add_flag("--check", args.check,
+                    "recompute the chain of hashes; exit code 2 if an entry does not fit");
 }
 
 int run(const CLI::App& app, Arguments& args, Commands& commands) {
     const std::string name = app.get_subcommands().front()->get_name();
     if (name == "status") return commands.status();
+    if (name == "watch") {
+        return commands.watch(std::chrono::milliseconds(
+                                  static_cast<std::int64_t>(args.interval_seconds * 1000)),
+                              args.count);
+    }
+    if (name == "preflight") return commands.preflight();
+    if (name == "config") return commands.configuration();
     if (name == "gates") return commands.gates(args.gates_to);
     if (name == "advance" || name == "rollback") {
         if (args.change.reason.empty()) {
@@ -140,7 +177,7 @@ int run(const CLI::App& app, Arguments& args, Commands& commands) {
     if (name == "transitions") return commands.transitions();
     if (name == "cancel") return commands.cancel(args.id);
     if (name == "capture") return commands.capture(args.capture_action);
-    if (name == "backfill") return commands.backfill(args.backfill_action);
+    if (name == "backfill") return commands.backfill(args.backfill_action, args.wait);
     if (name == "verify") return commands.verify(args.verify);
     if (name == "tables") return commands.tables(args.table);
     if (name == "discrepancies") {
@@ -153,6 +190,7 @@ int run(const CLI::App& app, Arguments& args, Commands& commands) {
     if (name == "journal") return commands.journal();
     if (name == "sessions") return commands.sessions();
     if (name == "reload") return commands.reload();
+    if (args.check) return commands.check_audit();
     return commands.audit(args.limit, args.before < 0 ? std::nullopt : std::optional(args.before));
 }
 
@@ -171,6 +209,10 @@ int main(int argc, char** argv) {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
         return app.exit(error) == 0 ? banyan::ctl::exit_ok : banyan::ctl::exit_unexpected;
+    }
+    if (!args.shell.empty()) {
+        std::cout << banyan::ctl::completion(app, args.shell);
+        return banyan::ctl::exit_ok;
     }
     const auto url = banyan::ctl::parse_url(args.url);
     if (!url) {
@@ -202,7 +244,7 @@ int main(int argc, char** argv) {
                                  args.json};
     banyan::ctl::HttpClient client(
         *url, args.token,
-        std::chrono::milliseconds(static_cast<std::int64_t>(args.timeout_seconds * 1000)));
+        std::chrono::milliseconds(static_cast<std::int64_t>(args.timeout_seconds * 1000)), args.tls);
     Commands commands(client, console);
     try {
         return run(app, args, commands);

@@ -149,6 +149,23 @@ std::string text_at(const boost::json::value& value, std::string_view path) {
     return found == nullptr ? "-" : scalar_text(*found, path.ends_with("_unix_ms"));
 }
 
+double number_at(const boost::json::value& value, std::string_view path) {
+    const auto* found = find(value, path);
+    return found != nullptr && found->is_number() ? found->to_number<double>() : 0;
+}
+
+std::string bar(double done, double total) {
+    constexpr int wide = 30;
+    if (!(total > 0)) {
+        return "[" + std::string(wide, ' ') + "]";
+    }
+    const double share = std::clamp(done / total, 0.0, 1.0);
+    const auto full = static_cast<std::size_t>(share * wide);
+    std::array<char, 16> percent{};
+    std::snprintf(percent.data(), percent.size(), "%3d %%", static_cast<int>(share * 100));
+    return "[" + std::string(full, '#') + std::string(wide - full, '.') + "] " + percent.data();
+}
+
 std::string time_text(std::int64_t unix_ms, bool millis) {
     const auto seconds = static_cast<std::time_t>(unix_ms / 1000);
     std::tm parts{};
@@ -252,6 +269,23 @@ void print_blocked(std::ostream& out, const boost::json::value& transition) {
         out << (is_ended ? "ended: " : "blocked by ") << "session " << text_at(it, "id") << ", user "
             << text_at(it, "user") << ", application " << text_at(it, "application") << ", client "
             << text_at(it, "client") << ": " << text_at(it, "things") << "\n";
+    }
+}
+
+void print_finding(std::ostream& out, const boost::json::value& finding, const Style& style) {
+    const std::string severity = text_at(finding, "severity");
+    const std::string word = pad(severity, 6);
+    const std::string subject = text_at(finding, "subject");
+    out << (severity == "block"  ? style.bad(word)
+            : severity == "warn" ? style.doubtful(word)
+                                 : style.weak(word))
+        << style.strong(text_at(finding, "name")) << (subject.empty() ? "" : " " + subject);
+    if (const auto phase = text_at(finding, "phase"); phase != "-") {
+        out << style.weak(" (before " + phase + ")");
+    }
+    out << "\n      " << text_at(finding, "what") << "\n      " << text_at(finding, "why") << "\n";
+    if (const auto fix = text_at(finding, "fix"); !fix.empty()) {
+        out << "      -> " << fix << "\n";
     }
 }
 

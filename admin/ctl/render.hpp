@@ -32,6 +32,12 @@ const boost::json::value* find(const boost::json::value& value, std::string_view
 /// find() as text: "-" if null or absent, "yes"/"no", a time for "..._unix_ms", lists with commas.
 std::string text_at(const boost::json::value& value, std::string_view path);
 
+/// find() as a number; 0 if it is none.
+double number_at(const boost::json::value& value, std::string_view path);
+
+/// "[#####.....]  50 %"; empty brackets while `total` is not known.
+std::string bar(double done, double total);
+
 /// "2026-11-20 20:31:05Z", or with `millis` "20:31:05.123".
 std::string time_text(std::int64_t unix_ms, bool millis = false);
 
@@ -51,6 +57,8 @@ void print_object(std::ostream& out, const boost::json::object& object, const St
 void print_status(std::ostream& out, const boost::json::value& status, const Style& style);
 /// The sessions in a transition's way, or ended by it.
 void print_blocked(std::ostream& out, const boost::json::value& transition);
+/// One of preflight's findings: severity, subject, what, why, fix.
+void print_finding(std::ostream& out, const boost::json::value& finding, const Style& style);
 void print_gates(std::ostream& out, const boost::json::array& gates, const Style& style);
 /// "error: title (type)" and what helps: detail, gates, current phase.
 void print_problem(std::ostream& out, int status, const boost::json::value& body,

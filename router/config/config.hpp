@@ -32,7 +32,7 @@ struct AdminToken {
     std::string name;    ///< shown in the audit log
     std::string sha256;  ///< of the token, 64 hexadecimal digits
     std::string role;    ///< "viewer", "operator", "admin"
-    std::string expires;               ///< as written; empty: never
+    std::string expires{};             ///< as written; empty: never
     std::int64_t expires_unix_ms = 0;  ///< the same; 0: never
 };
 

@@ -24,7 +24,11 @@ constexpr std::chrono::milliseconds slice{20};
 
 struct Pipe {
     std::array<int, 2> ends{-1, -1};
-    Pipe() { static_cast<void>(::pipe2(ends.data(), O_CLOEXEC)); }
+    Pipe() {
+        if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
+            ends = {-1, -1};
+        }
+    }
     ~Pipe() {
         close(0);
         close(1);

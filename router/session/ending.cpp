@@ -127,9 +127,11 @@ void SessionMachine::server_lost(Side side, const std::string& why, const std::s
     if (stage_ == Stage::closing) {
         return;
     }
-    if (stage_ == Stage::connecting) {
-        fail_session(sqlstate, "could not connect to the " + std::string(to_string(side)) +
-                                   " database: " + why);
+    if (stage_ == Stage::connecting && sqlstate == "53300") {
+        fail_session("53300", "sorry, too many clients already");
+    } else if (stage_ == Stage::connecting) {
+        fail_session("08001", "could not connect to the " + std::string(to_string(side)) +
+                                  " database: " + why);
     } else if (fatal_seen_ || commit_sent_) {
         end_session();  // the server said why; or the commit's outcome is unknown: say nothing
     } else {

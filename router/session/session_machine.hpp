@@ -61,8 +61,7 @@ class SessionMachine {
     /// `encrypted`: nobody can listen: TLS, or a Unix socket.
     void server_connected(Side side, bool encrypted = false);
     void server_bytes(Side side, std::string_view bytes);
-    /// The connection could not be made, or is gone. `sqlstate`: what a client is told that waits for
-    /// its first connection to the primary.
+    /// The connection could not be made, or is gone. `sqlstate`: "53300" if for lack of a descriptor.
     void server_lost(Side side, const std::string& why, const std::string& sqlstate = "08001");
     void journaled(TxnId txn, bool durable);
     void deadline(Deadline kind);

@@ -3,6 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cctype>
+#include <chrono>
+#include <fstream>
+#include <iterator>
 #include <set>
 
 #include "tests/admin/fake_control.hpp"
@@ -269,7 +274,7 @@ TEST_F(Routes, every_change_needs_an_operator_and_every_look_a_viewer_but_the_pr
             EXPECT_EQ(route.role == Role::viewer, route.method == "GET") << route.pattern;
         }
     }
-    EXPECT_THAT(open, ElementsAre("/livez", "/readyz"));
+    EXPECT_THAT(open, ElementsAre("/api/v1/openapi.json", "/livez", "/readyz"));
 }
 
 TEST_F(Routes, every_route_refuses_a_stranger_a_low_role_a_foreign_host_and_a_foreign_page) {
@@ -298,6 +303,96 @@ TEST_F(Routes, every_route_refuses_a_stranger_a_low_role_a_foreign_host_and_a_fo
         EXPECT_EQ(send(request).status == 403, change);
     }
     EXPECT_THAT(control_.changes, IsEmpty());
+}
+
+TEST_F(Routes, an_idempotency_key_gets_the_first_answer_again) {
+    auto request = request_for("POST", "/api/v1/transitions", good_transition);
+    request.idempotency_key = "k1";
+    const auto first = send(request);
+    EXPECT_EQ(first.status, 202);
+    const auto again = send(request);
+    EXPECT_EQ(again.status, 202);
+    EXPECT_EQ(again.body, first.body);
+    EXPECT_EQ(header(again, "Location"), header(first, "Location"));
+    EXPECT_THAT(control_.changes_now(), testing::SizeIs(1));
+
+    auto other = request;
+    other.body = R"({"from":"INITIAL","to":"DUAL_WRITE","reason":"another"})";
+    EXPECT_EQ(send(other).status, 422);
+    other.idempotency_key = "k2";
+    EXPECT_EQ(send(other).status, 202);
+    EXPECT_THAT(control_.changes_now(), testing::SizeIs(2));
+
+    auto anna = request_for("POST", "/api/v1/transitions", good_transition, "a-token");
+    anna.idempotency_key = "k1";  // hers, not olga's
+    EXPECT_EQ(send(anna).status, 202);
+    EXPECT_THAT(control_.changes_now(), testing::SizeIs(3));
+
+    request.idempotency_key = std::string(256, 'k');
+    EXPECT_EQ(send(request).status, 400);
+}
+
+TEST_F(Routes, only_the_newest_idempotency_keys_are_remembered) {
+    auto request = request_for("POST", "/api/v1/transitions", good_transition);
+    for (int i = 0; i <= 1000; ++i) {
+        request.idempotency_key = "k" + std::to_string(i);
+        ASSERT_EQ(send(request).status, 202);
+    }
+    ASSERT_THAT(control_.changes_now(), testing::SizeIs(1001));
+    send(request);
+    EXPECT_THAT(control_.changes_now(), testing::SizeIs(1001));
+    request.idempotency_key = "k0";
+    send(request);
+    EXPECT_THAT(control_.changes_now(), testing::SizeIs(1002));
+}
+
+TEST_F(Routes, a_token_works_until_it_expires) {
+    auto config = with_tokens();
+    const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(
+                         std::chrono::system_clock::now().time_since_epoch())
+                         .count();
+    config.tokens[1].expires_unix_ms = now + 1'000'000;
+    api_.set_config(config);
+    EXPECT_EQ(send("GET", "/api/v1/status").status, 200);
+    config.tokens[1].expires_unix_ms = now - 1;
+    api_.set_config(config);
+    const auto refused = send("GET", "/api/v1/status");
+    EXPECT_EQ(refused.status, 401);
+    EXPECT_THAT(refused.body, HasSubstr("token-expired"));
+    EXPECT_EQ(send("GET", "/api/v1/status", "", "v-token").status, 200);
+}
+
+// The description and the table of routes, held against each other in both directions.
+TEST_F(Routes, are_those_that_the_description_has) {
+    std::ifstream file(std::string(BANYAN_SOURCE_DIR) + "/admin/openapi.json");
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    const auto document = boost::json::parse(text);
+    std::set<std::string> described;
+    for (const auto& path : document.at("paths").as_object()) {
+        for (const auto& [method, operation] : path.value().as_object()) {
+            std::string line = std::string(method) + " " + std::string(path.key()) + " " +
+                               std::string(operation.at("x-role").as_string());
+            if (const auto* parameters = operation.as_object().if_contains("parameters")) {
+                for (const auto& each : parameters->as_array()) {
+                    const auto* in = each.as_object().if_contains("in");
+                    if (in != nullptr && *in == "query") {
+                        line += " " + std::string(each.at("name").as_string());
+                    }
+                }
+            }
+            described.insert(line);
+        }
+    }
+    std::set<std::string> served;
+    for (const auto& route : routes()) {
+        std::string method(route.method);
+        std::transform(method.begin(), method.end(), method.begin(),
+                       [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+        served.insert(method + " " + std::string(route.pattern) + " " +
+                      std::string(to_string(route.role)) +
+                      (route.query.empty() ? "" : " " + std::string(route.query)));
+    }
+    EXPECT_EQ(described, served);
 }
 
 }  // namespace

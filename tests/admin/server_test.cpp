@@ -68,6 +68,19 @@ class Client {
             }
         }
     }
+    /// What comes up to this text, it included; less if the stream ends or nothing comes for long.
+    std::string until(std::string_view text) {
+        for (;;) {
+            if (const auto at = buffer_.find(text); at != std::string::npos) {
+                std::string one = buffer_.substr(0, at + text.size());
+                buffer_.erase(0, one.size());
+                return one;
+            }
+            if (!receive()) {
+                return std::exchange(buffer_, "");
+            }
+        }
+    }
     /// True if the server closes within five seconds.
     bool closed() {
         while (receive()) {
@@ -358,6 +371,55 @@ TEST_F(AdminServer, does_not_start_where_it_cannot_or_must_not_listen) {
     nowhere.admin.port_file = "/nonexistent/port";
     EXPECT_THAT(Server::start(nowhere, control_, counters_).error().message,
                 HasSubstr("/nonexistent/port"));
+}
+
+TEST_F(AdminServer, pushes_what_changes_to_those_who_listen) {
+    start();
+    Client client(server_->port());
+    client.send(get("/api/v1/events"));
+    EXPECT_THAT(client.until("\r\n\r\n"),
+                AllOf(StartsWith("HTTP/1.1 200 OK\r\n"),
+                      HasSubstr("Content-Type: text/event-stream\r\n")));
+    EXPECT_THAT(client.until("}\n\n"), AllOf(HasSubstr("event: state\ndata: {\"status\":{"),
+                                            HasSubstr("\"phase\":\"INITIAL\""),
+                                            HasSubstr("\"revisions\":{\"transitions\":\"")));
+    control_.set(&FakeControl::current, router::Phase::dual_write);
+    EXPECT_THAT(client.until("}\n\n"), HasSubstr("\"phase\":\"DUAL_WRITE\""));
+
+    Client second(server_->port());
+    second.send(get("/api/v1/events"));
+    EXPECT_THAT(second.until("}\n\n"), HasSubstr("\"phase\":\"DUAL_WRITE\""));
+    second.send("x");  // whoever listens has nothing to say
+    EXPECT_TRUE(second.closed());
+    control_.set(&FakeControl::current, router::Phase::dual_read);
+    EXPECT_THAT(client.until("}\n\n"), HasSubstr("\"phase\":\"DUAL_READ\""));
+    server_->stop();
+    EXPECT_TRUE(client.closed());
+}
+
+TEST_F(AdminServer, leaves_connections_for_requests_when_many_listen) {
+    start();
+    std::vector<std::unique_ptr<Client>> clients;
+    for (int i = 0; i < 32; ++i) {
+        clients.push_back(std::make_unique<Client>(server_->port()));
+        clients.back()->send(get("/api/v1/events"));
+        EXPECT_THAT(clients.back()->until("}\n\n"), HasSubstr("event: state"));
+    }
+    Client more(server_->port());
+    more.send(get("/api/v1/events"));
+    EXPECT_THAT(more.response(), StartsWith("HTTP/1.1 503"));
+    more.send(get("/api/v1/phase"));
+    EXPECT_THAT(more.response(), StartsWith("HTTP/1.1 200"));
+    clients.pop_back();
+    for (int i = 0; i < 500; ++i) {
+        Client again(server_->port());
+        again.send(get("/api/v1/events"));
+        if (again.until("\r\n\r\n").starts_with("HTTP/1.1 200")) {
+            return;
+        }
+        std::this_thread::sleep_for(milliseconds(10));
+    }
+    FAIL() << "the place of the one who left was not given to another";
 }
 
 }  // namespace

@@ -48,6 +48,9 @@ def test_one_that_the_mirror_did_not_commit_is_verified_in_its_ranges_alone(own_
     banyan.lead_to("DUAL_WRITE")
     banyan.admin.wait_backfill(120 * kit.SLOW)
     banyan.admin.wait_clean(60 * kit.SLOW)
+    # The mirror waits for this lock when it is frozen: its COMMIT has not been sent.
+    locker = own_target.connect(banyan.database, autocommit=False)
+    locker.cursor().execute("select * from t where id = 1000 for update")
     with banyan.wire() as client:
         client.query("begin").ok()
         client.query("update t set n = n + 1 where id between 1000 and 2999").ok()
@@ -60,6 +63,7 @@ def test_one_that_the_mirror_did_not_commit_is_verified_in_its_ranges_alone(own_
     assert suspects[0]["ranges"] == 2
     # The rest of the table is not looked at: a difference planted there stays.
     own_target.thaw()
+    locker.close()
     own_target.sql("update t set v = 'planted' where id = 5500", banyan.database)
     banyan.admin.wait_clean(120 * kit.SLOW)
     there = set(own_target.sql("select id, v, n from t", banyan.database))

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+import kit
 from kit import AdminError, wait_until
 from wire import SYNC, bind, execute, parse
 
@@ -50,7 +51,7 @@ def test_a_planted_difference_is_found_and_confirmed(dual_read):
         assert client.value("select v from t where id = 42") == "v42"  # the client gets the primary's answer
         client.query("select v from t where id = 43").ok()
         client.extended("select id, v, secret from t where id = $1", [42]).ok()
-    wait_until(lambda: dual_read.admin.discrepancies()["confirmed"] >= 2, lambda: dual_read.admin.discrepancies(), 20)
+    wait_until(lambda: dual_read.admin.discrepancies()["confirmed"] >= 2, lambda: dual_read.admin.discrepancies(), 20 * kit.SLOW)
     found = settled(dual_read)
     groups = found["groups"]
     assert len(groups) == 2, groups
@@ -80,8 +81,11 @@ def test_a_planted_difference_is_found_and_confirmed(dual_read):
 def test_each_kind_of_difference_is_named(dual_read, plant, sql, kind):
     dual_read.target.sql(plant, dual_read.database)
     with dual_read.wire() as client:
-        client.query(sql).ok()
-    wait_until(lambda: dual_read.admin.discrepancies()["confirmed"] == 1, lambda: dual_read.admin.discrepancies(), 20)
+        def confirmed():  # a session that is not connected to the mirror yet shadows nothing
+            client.query(sql).ok()
+            return dual_read.admin.discrepancies()["confirmed"] >= 1
+
+        wait_until(confirmed, lambda: dual_read.admin.discrepancies(), 20 * kit.SLOW, pause=1)
     group = settled(dual_read)["groups"][0]
     assert group["kind"] in kind, group
 
@@ -132,7 +136,7 @@ def test_after_the_switchover_reads_are_shadowed_the_other_way(dual_read):
     dual_read.lead_to("SWITCHOVER")
     dual_read.source.sql("update t set v = 'only on the source' where id = 9", dual_read.database)
     assert dual_read.sql("select v from t where id = 9") == [("v9",)]
-    wait_until(lambda: dual_read.admin.discrepancies()["confirmed"] == 1, lambda: dual_read.admin.discrepancies(), 20)
+    wait_until(lambda: dual_read.admin.discrepancies()["confirmed"] == 1, lambda: dual_read.admin.discrepancies(), 20 * kit.SLOW)
 
 
 def test_a_frozen_mirror_delays_no_read(own_target, migration):

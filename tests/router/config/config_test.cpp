@@ -153,7 +153,8 @@ backfill = {workers = 18, chunk_time_ms = 19, max_chunk_rows = 20, max_rows_per_
 repair = {max_keys_per_second = 36, adaptive = false}
 shadow = {share = 0.25, recheck_attempts = 22, max_discrepancies = 23, log = "r", redact = false, min_samples = 24}
 switchover = {deadline_ms = 125, sequence_margin = 26, blocking_sessions = "end"}
-admin = {host = "s", port = 27, port_file = "t", allowed_hosts = ["u"], tokens = [{name = "v", role = "admin", sha256 = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}
+admin = {host = "s", port = 27, port_file = "t", allowed_hosts = ["u"], sslmode = "verify-ca", ssl_cert_file = "ta", ssl_key_file = "tb", ssl_ca_file = "tc", tokens = [{name = "v", role = "admin", expires = "2027-01-31T18:00:01Z", sha256 = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}
+hooks = {before_transition = ["/ba", "bb"], after_transition = ["/bc"], timeout_ms = 37}
 limits = {max_clients = 28, login_timeout_ms = 29, max_message_bytes = 65537, max_clients_per_user = 31, max_unauthenticated = 32, idle_in_transaction_timeout_ms = 33, max_prepared_statements = 34, max_session_bytes = 1048577}
 tcp = {keepalives_idle_s = 31, keepalives_interval_s = 32, keepalives_count = 33, user_timeout_ms = 34}
 shutdown = {drain_timeout_ms = 35, ready_delay_ms = 36}
@@ -163,7 +164,7 @@ log = {level = "debug", format = "json"}
                                      "file");
     ASSERT_TRUE(parsed) << parsed.error().message;
     const auto& [file, values, listen, migration, mappings, source, target, users, state_directory, durability,
-                 journal, mirror, backfill, repair, shadow, switchover, admin, limits, tcp, shutdown, threads, log,
+                 journal, mirror, backfill, repair, shadow, switchover, admin, hooks, limits, tcp, shutdown, threads, log,
                  lease, reloads] = *parsed;
     EXPECT_EQ(file, "file");
     EXPECT_EQ(values.size(), config_keys().size());
@@ -172,6 +173,12 @@ log = {level = "debug", format = "json"}
         const auto& [max_transaction_keys, max_dirty_keys] = journal;
         EXPECT_EQ(max_transaction_keys, 35U);
         EXPECT_EQ(max_dirty_keys, 136U);
+    }
+    {
+        const auto& [before_transition, after_transition, timeout] = hooks;
+        EXPECT_THAT(before_transition, testing::ElementsAre("/ba", "bb"));
+        EXPECT_THAT(after_transition, testing::ElementsAre("/bc"));
+        EXPECT_EQ(timeout, milliseconds(37));
     }
     {
         const auto& [drain_timeout, ready_delay] = shutdown;
@@ -282,13 +289,20 @@ log = {level = "debug", format = "json"}
         EXPECT_EQ(blocking_sessions, "end");
     }
     {
-        const auto& [host, port, port_file, allowed_hosts, tokens] = admin;
+        const auto& [host, port, port_file, allowed_hosts, tokens, sslmode, ssl_cert_file, ssl_key_file,
+                     ssl_ca_file] = admin;
+        EXPECT_EQ(sslmode, "verify-ca");
+        EXPECT_EQ(ssl_cert_file, "ta");
+        EXPECT_EQ(ssl_key_file, "tb");
+        EXPECT_EQ(ssl_ca_file, "tc");
         EXPECT_EQ(host, "s");
         EXPECT_EQ(port, 27);
         EXPECT_EQ(port_file, "t");
         EXPECT_THAT(allowed_hosts, testing::ElementsAre("u"));
         ASSERT_EQ(tokens.size(), 1U);
-        const auto& [name, sha256, role] = tokens[0];
+        const auto& [name, sha256, role, expires, expires_unix_ms] = tokens[0];
+        EXPECT_EQ(expires, "2027-01-31T18:00:01Z");
+        EXPECT_EQ(expires_unix_ms, 1801418401000);
         EXPECT_EQ(name, "v");
         EXPECT_EQ(sha256, std::string(64, 'a'));
         EXPECT_EQ(role, "admin");
@@ -446,6 +460,17 @@ const Refused refusals[] = {
      "dir/f.toml:14: admin.tokens[].sha256:", "sha256sum"},
     {"token_role", "[[admin.tokens]]\nname = \"a\"\nrole = \"root\"\n",
      "dir/f.toml:13: admin.tokens[].role: is \"root\"", "viewer, operator, admin"},
+    {"token_expires_some_day", "[[admin.tokens]]\nname = \"a\"\nrole = \"admin\"\nexpires = \"soon\"\n",
+     "dir/f.toml:14: admin.tokens[].expires: is \"soon\"", "2027-01-31T18:00:00Z"},
+    {"admin_in_clear_for_all", "[admin]\nhost = \"0.0.0.0\"\ntokens = [{name = \"a\", role = \"admin\", sha256 = \"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"}]\n",
+     "dir/f.toml:12: admin.host:", "sslmode = \"disable\" if something else encrypts"},
+    {"admin_tls_without_certificate", "[admin]\nsslmode = \"require\"\n",
+     "dir/f.toml:12: admin.sslmode: is require", "ssl_cert_file and ssl_key_file"},
+    {"admin_client_certificates_of_nobody",
+     "[admin]\nsslmode = \"verify-ca\"\nssl_cert_file = \"a\"\nssl_key_file = \"b\"\n",
+     "dir/f.toml:12: admin.sslmode: is verify-ca", "ssl_ca_file"},
+    {"hook_without_path", "[hooks]\nbefore_transition = [\"ask\"]\n",
+     "dir/f.toml:12: hooks.before_transition: begins with \"ask\"", "whole path"},
     {"token_without_role", "[[admin.tokens]]\nname = \"a\"\n",
      "dir/f.toml:11: admin.tokens[].role:", "is missing"},
     {"allowed_host_with_port", "[admin]\nallowed_hosts = [\"a:1\"]\n",
