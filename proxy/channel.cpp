@@ -7,7 +7,6 @@
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <boost/asio/error.hpp>
 #include <cerrno>
 #include <cstring>
 #include <limits>
@@ -115,10 +114,6 @@ Channel::Outcome Channel::read(char* into, std::size_t room, std::size_t& got) {
         got += static_cast<std::size_t>(result);
     }
     return Outcome::done;
-}
-
-Channel::Outcome Channel::lost(const boost::system::error_code& error) {
-    return error == boost::asio::error::eof ? Outcome::ended : failed(error.message());
 }
 
 Channel::Outcome Channel::write(const char* from, std::size_t size, std::size_t& sent) {

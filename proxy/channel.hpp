@@ -41,8 +41,6 @@ class Channel {
     /// `room` is at least a record, 16 kB: so nothing that was received stays behind in OpenSSL,
     /// and waiting for the socket is enough.
     Outcome read(char* into, std::size_t room, std::size_t& got);
-    /// What a read that was left with the reactor came to, if not to bytes.
-    Outcome lost(const boost::system::error_code& error);
     Outcome write(const char* from, std::size_t size, std::size_t& sent);
 
     Socket::wait_type reading_waits_for() const { return reading_waits_for_; }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
@@ -31,6 +32,19 @@ class EventLoop {
     ~EventLoop();
     EventLoop(const EventLoop&) = delete;
     EventLoop& operator=(const EventLoop&) = delete;
+
+    /// A session's place on a loop, from accept to its end. Thread-safe.
+    class Place {
+       public:
+        explicit Place(EventLoop& loop) : loop_(loop) { ++loop_.placed_; }
+        ~Place() { --loop_.placed_; }
+        Place(const Place&) = delete;
+        Place& operator=(const Place&) = delete;
+
+       private:
+        EventLoop& loop_;
+    };
+    std::size_t placed() const { return placed_.load(std::memory_order_relaxed); }
 
     void start();
     /// Ends the thread once its current handler is done.
@@ -62,6 +76,7 @@ class EventLoop {
    private:
     void run();
 
+    std::atomic<std::size_t> placed_{0};
     std::mutex lag_mutex_;  ///< guards the next three
     bool asked_ = false;    ///< a task is on its way
     std::chrono::steady_clock::time_point asked_at_;

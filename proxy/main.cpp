@@ -12,6 +12,7 @@
 #include "proxy/descriptors.hpp"
 #include "proxy/life.hpp"
 #include "proxy/listen_sockets.hpp"
+#include "proxy/log.hpp"
 #include "proxy/proxy.hpp"
 #include "proxy/reload.hpp"
 #include "proxy/take_over.hpp"

@@ -58,6 +58,20 @@ void Proxy::listen(ListenSockets sockets) {
     }
 }
 
+// A loop that serves several sessions finds several ready when it wakes: a few sessions on one loop
+// cost less than one each on several. So a loop gets a handful before the next one gets any, and from
+// then on all fill evenly.
+EventLoop& Proxy::emptiest_loop() {
+    const std::size_t handful = context_.config.sessions_before_next_thread;
+    EventLoop* best = loops_.front().get();
+    for (const auto& loop : loops_) {
+        if (loop->placed() / handful < best->placed() / handful) {
+            best = loop.get();
+        }
+    }
+    return *best;
+}
+
 // Runs on the first loop; the session then lives on the loop it is given to.
 void Proxy::on_client(Accepted accepted) {
     const auto ticket = context_.admission.connect();
@@ -74,8 +88,9 @@ void Proxy::on_client(Accepted accepted) {
         const std::lock_guard lock(mutex_);
         std::erase_if(registry_, [](const auto& session) { return session.expired(); });
     }
-    auto& loop = *loops_[next_loop_++ % loops_.size()];
-    loop.post([this, &loop, accepted = std::move(accepted), ticket, id = ++next_id_] {
+    auto& loop = emptiest_loop();
+    auto place = std::make_shared<EventLoop::Place>(loop);
+    loop.post([this, &loop, place = std::move(place), accepted = std::move(accepted), ticket, id = ++next_id_] {
         Socket client(loop.io());
         boost::system::error_code failed;
         client.assign(accepted.protocol, accepted.handle, failed);
@@ -85,6 +100,7 @@ void Proxy::on_client(Accepted accepted) {
         }
         auto session = std::make_shared<Session>(context_, loop, std::move(client), accepted, id);
         session->set_ticket(ticket);
+        session->set_place(place);
         loop.sessions.insert(session);
         {
             const std::lock_guard lock(mutex_);

@@ -65,13 +65,13 @@ class Proxy : public router::Fleet, public router::CounterSource {
 
    private:
     void on_client(Accepted accepted);
+    EventLoop& emptiest_loop();
     std::vector<std::shared_ptr<Session>> live_sessions();
 
     Context& context_;
     Resolver resolver_;
     std::vector<std::unique_ptr<EventLoop>> loops_;
     std::unique_ptr<Listener> listener_;
-    std::size_t next_loop_ = 0;
     std::uint64_t next_id_ = 0;
 
     std::mutex mutex_;  ///< guards what follows

@@ -4,17 +4,9 @@
 
 #include <algorithm>
 
-namespace banyan::proxy {
+#include "proxy/log.hpp"
 
-void set_up_log(const router::Config::Log& log) {
-    spdlog::set_level(spdlog::level::from_str(log.level));
-    if (log.format == "json") {
-        spdlog::set_pattern(
-            R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l","thread":%t,"message":"%v"})");
-    } else {
-        spdlog::set_pattern("%Y-%m-%d %H:%M:%S.%e [%l] %v");
-    }
-}
+namespace banyan::proxy {
 
 Reloader::Reloader(const router::Config& config, Parts parts)
     : config_(config), parts_(std::move(parts)) {}

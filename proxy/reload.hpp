@@ -14,9 +14,6 @@
 
 namespace banyan::proxy {
 
-/// Level and format of the log. Thread-safe.
-void set_up_log(const router::Config::Log& log);
-
 inline router::Breaker::Pace breaker_pace(const router::Config& config) {
     return {config.mirror.failures_to_open, config.mirror.probe_interval,
             config.mirror.longest_probe_interval};

@@ -11,6 +11,8 @@
 namespace banyan::proxy {
 namespace {
 
+// Above this much unsent output, what would add to it is not read any more.
+constexpr std::size_t backlog_limit = std::size_t{1} << 20U;
 constexpr std::size_t keep_capacity = 16384;
 
 // Ages are of this clock: the wall clock may jump.
@@ -59,6 +61,16 @@ void Session::start() {
     event([this] { machine_.client_connected(local_); });
 }
 
+
+template <class F>
+auto Session::guarded(Peer& peer, F function) {
+    return [self = shared_from_this(), &peer, generation = peer.generation,
+            function = std::move(function)](const boost::system::error_code& error) {
+        if (peer.generation == generation && error != boost::asio::error::operation_aborted) {
+            function(error);
+        }
+    };
+}
 
 void Session::after_event() {
     if (over_) {
@@ -133,6 +145,91 @@ void Session::publish_facts() {
                !context_.longest_hold_us.compare_exchange_weak(longest, waited)) {
         }
     }
+}
+
+// --- reading ---
+
+void Session::read_client() {
+    if (!client_.connected || client_.reading || client_.ended || client_closing_ ||
+        entry_ == Entry::tls_wanted || !machine_.wants_client_bytes() ||
+        machine_.to_server(machine_.primary()).size() > backlog_limit) {
+        return;
+    }
+    wait_for_client(client_.channel.reading_waits_for(),
+                    entry_ == Entry::open ? &Session::on_client_readable : &Session::enter);
+}
+
+void Session::wait_for_client(Socket::wait_type what, void (Session::*then)()) {
+    client_.reading = true;
+    client_.channel.socket().async_wait(
+        what, guarded(client_, [this, then](const boost::system::error_code&) {
+            client_.reading = false;
+            (this->*then)();
+        }));
+}
+
+void Session::on_client_readable() {
+    auto& buffer = loop_.read_buffer();
+    std::size_t got = 0;
+    switch (client_.channel.read(buffer.data(), buffer.size(), got)) {
+        case Channel::Outcome::done:
+            break;
+        case Channel::Outcome::wait:
+            read_client();
+            return;
+        default:
+            on_client_end();
+            return;
+    }
+    if (machine_.held() && !held_since_) {
+        held_since_ = std::chrono::steady_clock::now();
+    }
+    event([this, &buffer, got] { machine_.client_bytes({buffer.data(), got}); });
+}
+
+void Session::on_client_end() {
+    client_.ended = true;
+    close_now(client_);
+    event([this] { machine_.client_closed(); });
+}
+
+void Session::on_client_encrypted() {
+    event([this] { machine_.client_encrypted(peer_common_name(client_.channel.ssl())); });
+}
+
+void Session::read_server(router::Side side) {
+    auto& server = peer(side);
+    const bool blocked = side == machine_.primary() && machine_.to_client().size() > backlog_limit;
+    if (!server.connected || server.reading || server.ended || blocked) {
+        return;
+    }
+    server.reading = true;
+    server.channel.socket().async_wait(
+        server.channel.reading_waits_for(),
+        guarded(server, [this, side](const boost::system::error_code&) {
+            auto& from = peer(side);
+            from.reading = false;
+            auto& buffer = loop_.read_buffer();
+            std::size_t got = 0;
+            switch (from.channel.read(buffer.data(), buffer.size(), got)) {
+                case Channel::Outcome::done:
+                    event([this, side, &buffer, got] {
+                        machine_.server_bytes(side, {buffer.data(), got});
+                    });
+                    break;
+                case Channel::Outcome::wait:
+                    read_server(side);
+                    break;
+                case Channel::Outcome::ended:
+                    from.ended = true;
+                    on_server_end(side, "the server closed the connection");
+                    break;
+                case Channel::Outcome::failed:
+                    from.ended = true;
+                    on_server_end(side, from.channel.error());
+                    break;
+            }
+        }));
 }
 
 void Session::on_server_end(router::Side side, const std::string& why) {

@@ -5,7 +5,6 @@
 
 #include <array>
 #include <atomic>
-#include <boost/asio/error.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <memory>
@@ -33,6 +32,7 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     void set_ticket(std::shared_ptr<Admission::Ticket> ticket) {
         ticket_ = std::move(ticket);
     }
+    void set_place(std::shared_ptr<EventLoop::Place> place) { place_ = std::move(place); }
     void start();
     void on_directive(const router::Directive& directive);
     void on_catalog();
@@ -60,23 +60,16 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     router::SessionInfo info() const;
 
    private:
-    /// Above this much unsent output, what would add to it is not read any more.
-    static constexpr std::size_t backlog_limit = std::size_t{1} << 20U;
-
     struct Peer {
         explicit Peer(EventLoop& loop) : channel(loop.io()) {}
         Channel channel;
         std::shared_ptr<Connector> connector;  ///< while the connection is being made
         std::size_t sent = 0;                  ///< bytes of the machine's output already written
         bool connected = false;
-        bool reading = false;          ///< a read, or a wait for readability, is out
-        bool bulk = false;             ///< what came last was more than `few` holds
+        bool reading = false;          ///< a wait for readability is out
         bool writing = false;          ///< a wait for writability is out
         bool ended = false;            ///< end of file was seen
         std::uint32_t generation = 0;  ///< tells late handlers of a closed connection
-        /// Where a read puts its bytes that is out while others use the loop's buffer. Made with the
-        /// first such read.
-        std::unique_ptr<std::array<char, 2048>> few;
     };
 
     /// How far a client's connection has come.
@@ -144,15 +137,10 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     void wait_for_client(Socket::wait_type what, void (Session::*then)());
     Peer& peer(router::Side side) { return side == router::Side::source ? source_ : target_; }
     void read_client();
-    void on_client_bytes(Channel::Outcome outcome, std::string_view bytes);
+    void on_client_readable();
     void on_client_end();
     void on_client_encrypted();
     void read_server(router::Side side);
-    /// Reads, or waits until something can be read, and hands it to `then(outcome, bytes)`; the bytes
-    /// are valid during the call.
-    template <class F>
-    void read(Peer& from, F then);
-    void on_server_bytes(router::Side side, Channel::Outcome outcome, std::string_view bytes);
     void on_server_end(router::Side side, const std::string& why);
     /// Writes what the socket takes now. False if the connection is broken.
     bool flush(Peer& peer, std::string& out);
@@ -177,6 +165,7 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     std::optional<std::pair<std::uint32_t, std::uint32_t>> registered_;
     std::optional<std::chrono::steady_clock::time_point> held_since_;
     std::shared_ptr<Admission::Ticket> ticket_;
+    std::shared_ptr<EventLoop::Place> place_;
     bool client_closing_ = false;
     std::function<void()> cancel_done_;  ///< of cancel(), until send_cancel() takes it
     bool in_event_ = false;
@@ -212,15 +201,5 @@ void Session::event(F function) {
 }
 
 // Wraps a completion handler: keeps the session alive, drops late calls of a closed connection.
-template <class F>
-auto Session::guarded(Peer& peer, F function) {
-    return [self = shared_from_this(), &peer, generation = peer.generation,
-            function = std::move(function)](const boost::system::error_code& error,
-                                            auto... more) {
-        if (peer.generation == generation && error != boost::asio::error::operation_aborted) {
-            function(error, more...);
-        }
-    };
-}
 
 }  // namespace banyan::proxy

@@ -43,7 +43,7 @@ void Session::enter() {
     if (entry_ == Entry::tls) {
         shake_hands();
     } else {
-        read_client();
+        on_client_readable();
     }
 }
 

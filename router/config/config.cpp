@@ -401,6 +401,7 @@ void read_process(Section& root, Config& config) {
 
     Section proxy = root.section("proxy");
     proxy.integer("threads", config.threads, 0, 1024);
+    proxy.integer("sessions_before_next_thread", config.sessions_before_next_thread, 1, 1'000'000);
     proxy.finish();
 
     Section log = root.section("log");

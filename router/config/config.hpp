@@ -176,6 +176,7 @@ struct Config {
     } shutdown;
 
     std::uint32_t threads = 0;            // [proxy] threads; 0: one per core
+    std::uint32_t sessions_before_next_thread = 8;  // [proxy]
     struct Log {                          // [log]
         std::string level = "info";
         std::string format = "text";      ///< "text" or "json"

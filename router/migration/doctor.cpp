@@ -2,6 +2,8 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+
 #include "router/migration/clock.hpp"
 #include "router/preflight/drift.hpp"
 #include "router/preflight/snapshot.hpp"
@@ -11,7 +13,9 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto look_interval = 60s;
+// As often as it costs little: a look takes milliseconds, or seconds with very many objects.
+constexpr auto look_interval = 15s;
+constexpr int share_of_time = 100;
 constexpr auto first_look = 5s;
 constexpr auto fresh_enough = 5s;
 constexpr std::size_t most_subjects = 20;
@@ -46,12 +50,16 @@ void Doctor::work() {
     std::unique_lock lock(mutex_);
     std::chrono::milliseconds pause = first_look;
     while (!wake_.wait_for(lock, pause, [this] { return stopping_; })) {
-        pause = look_interval;
+        const auto begin = std::chrono::steady_clock::now();
         lock.unlock();
         if (mirrors(core_.phase()) && !core_.lost()) {
             look();
         }
         lock.lock();
+        pause = std::max<std::chrono::milliseconds>(
+            look_interval, std::chrono::duration_cast<std::chrono::milliseconds>(
+                               std::chrono::steady_clock::now() - begin) *
+                               share_of_time);
     }
 }
 

@@ -1,4 +1,4 @@
-// Preflight on demand, and a look at the two schemas every minute while writes are mirrored: what
+// Preflight on demand, and a look at the two schemas every 15 s or more while writes are mirrored: what
 // was right at the start may drift during weeks.
 #pragma once
 

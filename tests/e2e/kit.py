@@ -195,7 +195,7 @@ class Banyan:
                       for user in (*users, "postgres")],
             "state": {"directory": self.directory / "state"},
             "mirror": {"allow_cleartext": "always"}, "backfill": {}, "shadow": {"min_samples": 1}, "switchover": {}, "limits": {},
-            "proxy": {"threads": 2},
+            "proxy": {"threads": 2, "sessions_before_next_thread": 1},
             "admin": {"host": "127.0.0.1", "port": 0, "port_file": self.directory / "admin-port"},
             "admin.tokens": [{"name": role, "sha256": hashlib.sha256(token.encode()).hexdigest(), "role": role}
                              for role, token in TOKENS.items()],

@@ -158,13 +158,13 @@ hooks = {before_transition = ["/ba", "bb"], after_transition = ["/bc"], timeout_
 limits = {max_clients = 28, login_timeout_ms = 29, max_message_bytes = 65537, max_clients_per_user = 31, max_unauthenticated = 32, idle_in_transaction_timeout_ms = 33, max_prepared_statements = 34, max_session_bytes = 1048577}
 tcp = {keepalives_idle_s = 31, keepalives_interval_s = 32, keepalives_count = 33, user_timeout_ms = 34}
 shutdown = {drain_timeout_ms = 35, ready_delay_ms = 36}
-proxy = {threads = 30}
+proxy = {threads = 30, sessions_before_next_thread = 39}
 log = {level = "debug", format = "json"}
 )",
                                      "file");
     ASSERT_TRUE(parsed) << parsed.error().message;
     const auto& [file, values, listen, migration, mappings, source, target, users, state_directory, durability,
-                 journal, mirror, backfill, repair, shadow, switchover, admin, hooks, limits, tcp, shutdown, threads, log,
+                 journal, mirror, backfill, repair, shadow, switchover, admin, hooks, limits, tcp, shutdown, threads, sessions_before_next_thread, log,
                  lease, reloads] = *parsed;
     EXPECT_EQ(file, "file");
     EXPECT_EQ(values.size(), config_keys().size());
@@ -320,6 +320,7 @@ log = {level = "debug", format = "json"}
         EXPECT_EQ(max_message_bytes, 65537U);
     }
     EXPECT_EQ(threads, 30U);
+    EXPECT_EQ(sessions_before_next_thread, 39U);
     EXPECT_EQ(log.level, "debug");
     EXPECT_EQ(log.format, "json");
 }

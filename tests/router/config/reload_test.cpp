@@ -94,14 +94,16 @@ TEST(Reload, EveryKeyIsLiveOrNotOnPurpose) {
     }
     std::sort(kept.begin(), kept.end());
     EXPECT_THAT(
-        kept, ElementsAre("admin.host", "admin.port", "admin.port_file", "backfill.workers",
+        kept, ElementsAre("admin.host", "admin.port", "admin.port_file",
+                          "admin.ssl_ca_file", "admin.ssl_cert_file", "admin.ssl_key_file",
+                          "admin.sslmode", "backfill.workers",
                           "journal.durability", "journal.max_dirty_keys",
                           "journal.max_transaction_keys", "lease.ttl_ms", "listen.host",
                           "listen.port", "listen.port_file", "listen.proxy_protocol",
                           "listen.sslmode", "listen.unix_socket_directory",
                           "listen.unix_socket_permissions", "migration.database",
                           "migration.exclude", "mirror.logins", "mirror.on_mirror_failure",
-                          "proxy.threads", "repair.adaptive", "repair.max_keys_per_second",
+                          "proxy.sessions_before_next_thread", "proxy.threads", "repair.adaptive", "repair.max_keys_per_second",
                           "shadow.log", "shadow.max_discrepancies", "state.directory"));
 }
 

@@ -89,7 +89,10 @@ class ScriptedPort final : public router::SessionPort {
     void mark_suspect(std::vector<SuspectMark> marks) override {
         suspects.insert(suspects.end(), marks.begin(), marks.end());
     }
-    std::chrono::steady_clock::time_point now() override { return clock; }
+    std::chrono::steady_clock::time_point now() override {
+        ++clock_reads;
+        return clock;
+    }
     void set_deadline(Deadline kind, std::chrono::milliseconds after) override {
         deadlines[kind] = after;
     }
@@ -97,6 +100,7 @@ class ScriptedPort final : public router::SessionPort {
     std::shared_ptr<const router::Catalog> catalog() override { return current; }
     void request_catalog_reload() override { ++reloads; }
     std::shared_ptr<const router::ParsedQuery> parse(std::string_view sql) override {
+        ++parses;
         return router::parse_query(sql);
     }
     router::Breaker& breaker() override { return the_breaker; }
@@ -115,7 +119,7 @@ class ScriptedPort final : public router::SessionPort {
     }
     double random() override { return 0.5; }
     void adopted() override { ++adoptions; }
-    void log(int, const std::string&) override {}
+    void log(int, const std::string&) override { ++logs; }
 
    private:
     Lines& events_;
@@ -143,6 +147,9 @@ class ScriptedPort final : public router::SessionPort {
     std::vector<router::PendingDiscrepancy> discrepancies;
     Lines verifier_requests;  ///< "user side", not answered yet
     std::vector<std::pair<std::uint64_t, protocol::Secret>> derivations;  ///< not answered yet
+    std::uint64_t clock_reads = 0;
+    std::uint64_t parses = 0;
+    std::uint64_t logs = 0;
     int reloads = 0;
     int adoptions = 0;
 };

@@ -1,7 +1,0 @@
-#include "admin/assets.hpp"
-namespace banyan::admin {
-const std::vector<Asset>& assets() {
-    static const std::vector<Asset> none;
-    return none;
-}
-}  // namespace banyan::admin
