@@ -34,7 +34,7 @@ def content(source, node_modules):
     if source.endswith(".js"):
         data = re.sub(rb'from\s*"preact"', b'from"./preact.js"', data)
         data = re.sub(rb"\n?//# sourceMappingURL=\S*\s*$", b"\n", data)
-        bare = re.search(rb'\bfrom\s*["\'][^./"\'][^"\']*["\']', data)
+        bare = re.search(rb'\bfrom\s*["\'][\w@][\w@/.-]*["\']', data)
         if bare:
             sys.exit(f"embed.py: {source} imports by a bare name: {bare.group().decode()}")
     return data
