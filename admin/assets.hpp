@@ -1,4 +1,5 @@
-// The dashboard's files and the API's description as the build has packed them (dashboard/embed.py).
+// The dashboard's files (admin/dashboard), as they are served at `/`: embedded in the program by
+// admin/dashboard/embed.py, so that nothing has to be installed beside it.
 #pragma once
 
 #include <string_view>
@@ -6,14 +7,15 @@
 
 namespace banyan::admin {
 
+/// One file. All views are of static storage.
 struct Asset {
-    std::string_view path;  ///< "/", "/app.js", ...
-    std::string_view content_type;
-    std::string_view etag;  ///< with its quotation marks
-    std::string_view gzip;  ///< the file, compressed
+    std::string_view path;          ///< as in the request, "/" for the page itself
+    std::string_view content_type;  ///< with its charset
+    std::string_view etag;          ///< of the content, quotes included
+    std::string_view gzip;          ///< the content, as Content-Encoding: gzip
 };
 
-/// Static data.
+/// All files, in the order of admin/dashboard/assets.
 const std::vector<Asset>& assets();
 
 }  // namespace banyan::admin

@@ -1,0 +1,47 @@
+// Numbers and times for people. Unknown is always a dash.
+const none = "–";
+const whole = new Intl.NumberFormat("en");
+const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+
+export const count = (n) => (n === null || n === undefined ? none : whole.format(n));
+export const compact = (n) => (n === null || n === undefined ? none : Math.abs(n) < 10_000 ? whole.format(Math.round(n)) : short.format(n));
+export const rate = (n) => (n === null || n === undefined ? none : n < 10 ? n.toFixed(1) : compact(n));
+
+export function duration(ms) {
+  if (ms === null || ms === undefined || !Number.isFinite(ms)) return none;
+  const s = Math.max(0, ms) / 1000;
+  if (s < 1) return `${Math.round(s * 1000)} ms`;
+  if (s < 60) return `${s < 10 ? s.toFixed(1) : Math.round(s)} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min ${Math.floor(s % 60)} s`;
+  if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+  return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
+}
+
+export const ago = (unixMs, now = Date.now()) => (unixMs ? `${duration(Math.floor(Math.max(0, now - unixMs) / 1000) * 1000).replace("0 ms", "0 s").replace(".0 s", " s")} ago` : none);
+
+export function clock(unixMs) {
+  return unixMs ? new Date(unixMs).toLocaleTimeString("en-GB") : none;
+}
+
+export function moment(unixMs) {
+  if (!unixMs) return none;
+  const date = new Date(unixMs);
+  const pad = (n) => String(n).padStart(2, "0");
+  return `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())} ${clock(unixMs)}`;
+}
+
+export function bytes(n) {
+  if (n === null || n === undefined) return none;
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let i = 0;
+  for (; n >= 1000 && i < units.length - 1; ++i) n /= 1000;
+  return `${i === 0 ? n : n.toFixed(1)} ${units[i]}`;
+}
+
+/** A JSON value in a line: a gate's value, an audit entry's before. */
+export function value(v) {
+  if (v === null || v === undefined) return none;
+  return typeof v === "number" ? whole.format(v) : typeof v === "string" ? v : JSON.stringify(v);
+}
+
+export const words = (name) => String(name ?? "").replaceAll("_", " ");
