@@ -287,3 +287,35 @@ def test_sockets_of_a_service_manager_are_used(migration):
         client.join(30 * kit.SLOW)
         banyan.wait_ready()
         assert banyan.sql("select count(*) from t") == [(1,)]
+
+
+@pytest.mark.short
+def test_a_service_manager_is_told_and_a_watchdog_is_fed_while_the_loops_turn(migration, tmp_path):
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    path = tmp_path / "notify"
+    manager.bind(str(path))
+    manager.settimeout(30 * kit.SLOW)
+
+    def told(*words):
+        """Everything up to the first message that has one of these words."""
+        while True:
+            lines = manager.recv(4096).decode().split("\n")
+            for word in words:
+                if word in lines:
+                    return lines
+
+    banyan = migration(SCHEMA, start=False)
+    # systemd gives the main process's id along, so that no child answers for it.
+    banyan.environment.update({"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": str(int(2_000_000 * kit.SLOW))})
+    banyan.start()
+    assert f"MAINPID={banyan.process.pid}" in told("READY=1")
+    for _ in range(3):
+        told("WATCHDOG=1")
+    banyan.process.send_signal(signal.SIGHUP)
+    assert any(line.startswith("MONOTONIC_USEC=") for line in told("RELOADING=1"))
+    told("READY=1")
+    banyan.process.send_signal(signal.SIGTERM)
+    told("STOPPING=1")
+    assert banyan.process.wait(30 * kit.SLOW) == 0
+    banyan.process = None
+    manager.close()
