@@ -50,8 +50,9 @@ class Adapter final : public ControlApi {
         return control_.discrepancy(fingerprint);
     }
     Answer<Object> acknowledge_discrepancy(const std::string& fingerprint, const std::string& note,
+                                           std::optional<std::int64_t> until_unix_ms,
                                            const Actor& actor) override {
-        return control_.acknowledge_discrepancy(fingerprint, note, actor);
+        return control_.acknowledge_discrepancy(fingerprint, note, until_unix_ms, actor);
     }
     Object shadow() override { return control_.shadow(); }
     Answer<Object> set_shadow(std::optional<double> share, const Actor& actor) override {

@@ -48,8 +48,9 @@ class ControlApi {
 
     virtual Object discrepancies() = 0;
     virtual std::optional<Object> discrepancy(const std::string& fingerprint) = 0;
-    virtual Answer<Object> acknowledge_discrepancy(const std::string& fingerprint,
-                                                   const std::string& note, const Actor& actor) = 0;
+    virtual Answer<Object> acknowledge_discrepancy(const std::string& fingerprint, const std::string& note,
+                                                   std::optional<std::int64_t> until_unix_ms,
+                                                   const Actor& actor) = 0;
 
     virtual Object shadow() = 0;
     virtual Answer<Object> set_shadow(std::optional<double> share, const Actor& actor) = 0;

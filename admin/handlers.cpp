@@ -298,11 +298,13 @@ Response discrepancy(Context& context) {
 Response acknowledge_discrepancy(Context& context) {
     Body body(context.request);
     const std::string note = body.text("note").value_or("");
+    const auto until = body.integer("until_unix_ms", 0, std::int64_t{1} << 52U);
     if (auto refused = body.finish()) {
         return std::move(*refused);
     }
     return answer(
-        context.control.acknowledge_discrepancy(context.parameters.at(0), note, context.actor()));
+        context.control.acknowledge_discrepancy(context.parameters.at(0), note, until,
+                                                context.actor()));
 }
 
 Response shadow(Context& context) {

@@ -314,11 +314,18 @@ int Commands::discrepancies(const std::string& fingerprint) {
     return code;
 }
 
-int Commands::acknowledge(const std::string& fingerprint, const std::string& note) {
+int Commands::acknowledge(const std::string& fingerprint, const std::string& note, double hours) {
     int code = exit_ok;
+    boost::json::object body{{"note", note}};
+    if (hours > 0) {
+        const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(
+                             std::chrono::system_clock::now().time_since_epoch())
+                             .count();
+        body["until_unix_ms"] = now + static_cast<std::int64_t>(hours * 3'600'000);
+    }
     const auto reply =
         call("POST", api + "discrepancies/" + percent_encode(fingerprint) + "/acknowledge", code,
-             boost::json::object{{"note", note}});
+             std::move(body));
     if (reply && !print_json(reply->body)) {
         console_.out << "acknowledged " << clean(fingerprint) << "\n";
     }

@@ -73,7 +73,8 @@ class Commands {
     int verify(const VerifyOptions& options);
     int tables(const std::string& name);
     int discrepancies(const std::string& fingerprint);
-    int acknowledge(const std::string& fingerprint, const std::string& note);
+    /// `hours` 0: for good.
+    int acknowledge(const std::string& fingerprint, const std::string& note, double hours);
     int shadow(std::optional<double> share);
     int journal();
     int sessions();

@@ -46,6 +46,7 @@ struct Arguments {
     std::string fingerprint;
     bool acknowledge = false;
     std::string note;
+    double hours = 0;
     double share = -1;
     std::int64_t limit = 50;
     std::int64_t before = -1;
@@ -134,6 +135,8 @@ void describe(CLI::App& app, Arguments& args) {
     auto* fingerprint = discrepancies->add_option("fingerprint", args.fingerprint, "show this one");
     discrepancies->add_flag("--ack", args.acknowledge, "acknowledge it")->needs(fingerprint);
     discrepancies->add_option("--note", args.note, "with --ack");
+    discrepancies->add_option("--hours", args.hours, "with --ack: after that it counts again")
+        ->check(CLI::Range(0.01, 100'000.0));
     app.add_subcommand("shadow", "shadow reads, or set their share")
         ->add_option("--share", args.share, "of the qualifying reads")
         ->check(CLI::Range(0.0, 1.0));
@@ -181,7 +184,7 @@ int run(const CLI::App& app, Arguments& args, Commands& commands) {
     if (name == "verify") return commands.verify(args.verify);
     if (name == "tables") return commands.tables(args.table);
     if (name == "discrepancies") {
-        return args.acknowledge ? commands.acknowledge(args.fingerprint, args.note)
+        return args.acknowledge ? commands.acknowledge(args.fingerprint, args.note, args.hours)
                                 : commands.discrepancies(args.fingerprint);
     }
     if (name == "shadow") {

@@ -183,11 +183,18 @@ std::optional<boost::json::object> Control::discrepancy(const std::string& finge
 
 Answer<boost::json::object> Control::acknowledge_discrepancy(const std::string& fingerprint,
                                                              const std::string& note,
+                                                             std::optional<std::int64_t> until_unix_ms,
                                                              const Actor& actor) {
-    if (!impl_->discrepancies.acknowledge(fingerprint, actor.name, note)) {
+    if (until_unix_ms && *until_unix_ms <= unix_ms()) {
+        return impl_->refuse(400, "bad-request", "\"until_unix_ms\" is not in the future.");
+    }
+    if (!impl_->discrepancies.acknowledge(fingerprint, actor.name, note, until_unix_ms)) {
         return impl_->refuse(404, "not-found", "There is no discrepancy " + fingerprint + ".");
     }
-    impl_->audit(actor, "discrepancy.acknowledge", fingerprint, note, nullptr, nullptr, "ok");
+    impl_->audit(actor, "discrepancy.acknowledge", fingerprint, note, nullptr,
+                 until_unix_ms ? boost::json::value({{"until_unix_ms", *until_unix_ms}})
+                               : boost::json::value(nullptr),
+                 "ok");
     auto group = impl_->discrepancies.group(fingerprint);
     return group ? std::move(*group) : boost::json::object();
 }

@@ -103,8 +103,9 @@ class Control {
 
     boost::json::object discrepancies();
     std::optional<boost::json::object> discrepancy(const std::string& fingerprint);
-    Answer<boost::json::object> acknowledge_discrepancy(const std::string& fingerprint,
-                                                        const std::string& note, const Actor& actor);
+    Answer<boost::json::object> acknowledge_discrepancy(const std::string& fingerprint, const std::string& note,
+                                                   std::optional<std::int64_t> until_unix_ms,
+                                                   const Actor& actor);
 
     boost::json::object shadow();
     Answer<boost::json::object> set_shadow(std::optional<double> share, const Actor& actor);

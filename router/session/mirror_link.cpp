@@ -254,6 +254,7 @@ void MirrorLink::fail(const Group& group) {
     // The transaction the group belonged to may have been given up already.
     if (is_current(group) && !failed_) {
         failed_ = true;
+        begin_refused_ = group.kind == Kind::begin;
         forget_copy();  // if one is open, it was refused with the rest
         fault_.reset();
         if (group.error) {
@@ -295,7 +296,7 @@ void MirrorLink::begin(const std::vector<std::string>& savepoints, std::string& 
     forget_copy();
     in_transaction_ = true;
     ++transaction_;
-    failed_ = false;
+    failed_ = begin_refused_ = false;
     send_query(Kind::begin, sql, out);
 }
 

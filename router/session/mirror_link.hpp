@@ -67,6 +67,9 @@ class MirrorLink {
     const std::string& error() const { return error_; }
     /// The same if the connection breaks now: the server may have said why.
     std::optional<MirrorFault> fault_if_lost() const;
+    /// BEGIN itself has failed: rows that were sent behind it have been written outside of any
+    /// transaction, and stay whatever becomes of the primary's.
+    bool begin_refused() const { return begin_refused_; }
     /// Takes over a connection that is logged in and idle (after a flip).
     void adopt(std::uint32_t process_id, std::uint32_t secret_key);
     /// The connection is gone or given up. Unanswered commits are returned.
@@ -191,6 +194,7 @@ class MirrorLink {
     std::optional<std::string> copy_error_;  ///< of a copy undecided on the primary
     bool in_transaction_ = false;
     bool failed_ = false;
+    bool begin_refused_ = false;
 };
 
 }  // namespace banyan::router

@@ -44,6 +44,9 @@ SessionMachine::SessionMachine(SessionPort& port, const Config& config, const Di
           [this](std::uint64_t txn, bool committed) { on_committed_on_mirror(txn, committed); },
           [this](const std::string& why) {
               mirror_lost_in_transaction(why);
+              if (mirror_.begin_refused()) {
+                  suspect_what_was_written();
+              }
               if (const auto fault = mirror_.fault()) {
                   note_fault(*fault, why);
               }

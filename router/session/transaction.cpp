@@ -3,6 +3,7 @@
 // COMMIT on the mirror, the journal entry cleared.
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "router/model/mutant.hpp"
@@ -196,6 +197,21 @@ void SessionMachine::mirror_lost_in_transaction(const std::string& why) {
     }
     port_.counters().add(Counter::mirror_failures);
     port_.log(2, "mirror transaction given up, its keys turn dirty: " + why);
+}
+
+void SessionMachine::suspect_what_was_written() {
+    std::set<TableId> tables;
+    for (const auto& write : txn_.writes) {
+        tables.insert(write.key.table);
+    }
+    for (const auto& write : txn_.tables) {
+        tables.insert(write.table);
+    }
+    std::vector<SuspectMark> marks;
+    for (const auto table : tables) {
+        marks.push_back({table, "written_outside_transaction"});
+    }
+    port_.mark_suspect(std::move(marks));
 }
 
 // --- statements that are not captured ---

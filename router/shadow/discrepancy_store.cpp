@@ -8,10 +8,15 @@ namespace banyan::router {
 namespace {
 
 constexpr int samples_per_group = 5;
+// Now, in Unix milliseconds.
+#define BANYAN_NOW "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
+#define BANYAN_ACKNOWLEDGED                                                                     \
+    "(acknowledged AND NOT EXISTS (SELECT 1 FROM discrepancy_expiry e WHERE e.fingerprint = "     \
+    "discrepancies.fingerprint AND until_unix_ms <= " BANYAN_NOW "))"
 constexpr const char* group_columns =
     "fingerprint, kind, tables, sql, count, first_unix_ms, last_unix_ms, phase, user, "
-    "acknowledged, "
-    "acknowledged_by, note";
+    BANYAN_ACKNOWLEDGED ", acknowledged_by, note, (SELECT until_unix_ms FROM discrepancy_expiry e WHERE "
+    "e.fingerprint = discrepancies.fingerprint)";
 
 boost::json::value parse(const std::string& text) {
     boost::json::error_code damaged;
@@ -30,7 +35,9 @@ boost::json::object group_json(SqliteQuery& query) {
             {"user", query.text(8)},
             {"acknowledged", query.number(9) != 0},
             {"acknowledged_by", query.text(10)},
-            {"note", query.text(11)}};
+            {"note", query.text(11)},
+            {"acknowledged_until_unix_ms", query.null(12) ? boost::json::value(nullptr)
+                                                          : boost::json::value(query.number(12))}};
 }
 
 boost::json::array names(const std::vector<std::string>& tables) {
@@ -79,6 +86,10 @@ DiscrepancyStore::DiscrepancyStore(StateDb& db, std::uint32_t max_groups, std::f
             sqlite,
             "CREATE TABLE IF NOT EXISTS discrepancy_samples (id INTEGER PRIMARY KEY AUTOINCREMENT, "
             "fingerprint TEXT NOT NULL, body TEXT NOT NULL)")
+            .run();
+        SqliteQuery(sqlite,
+                    "CREATE TABLE IF NOT EXISTS discrepancy_expiry (fingerprint TEXT PRIMARY KEY, "
+                    "until_unix_ms INTEGER NOT NULL)")
             .run();
         SqliteQuery(
             sqlite,
@@ -153,7 +164,8 @@ std::optional<boost::json::object> DiscrepancyStore::group(const std::string& fi
 }
 
 bool DiscrepancyStore::acknowledge(const std::string& fingerprint, const std::string& by,
-                                   const std::string& note) {
+                                   const std::string& note,
+                                   std::optional<std::int64_t> until_unix_ms) {
     bool changed = false;
     const bool stored = db_.submit_and_wait([&](sqlite3* sqlite) {
         SqliteQuery(sqlite,
@@ -164,6 +176,15 @@ bool DiscrepancyStore::acknowledge(const std::string& fingerprint, const std::st
             .bind(note)
             .run();
         changed = sqlite3_changes(sqlite) > 0;
+        SqliteQuery(sqlite, "DELETE FROM discrepancy_expiry WHERE fingerprint = ?")
+            .bind(fingerprint)
+            .run();
+        if (changed && until_unix_ms) {
+            SqliteQuery(sqlite, "INSERT INTO discrepancy_expiry (fingerprint, until_unix_ms) VALUES (?, ?)")
+                .bind(fingerprint)
+                .bind(*until_unix_ms)
+                .run();
+        }
     });
     return stored && changed;
 }
@@ -171,7 +192,7 @@ bool DiscrepancyStore::acknowledge(const std::string& fingerprint, const std::st
 std::uint64_t DiscrepancyStore::unacknowledged() const {
     std::uint64_t count = 0;
     db_.read([&](sqlite3* sqlite) {
-        if (SqliteQuery query(sqlite, "SELECT count(*) FROM discrepancies WHERE acknowledged = 0");
+        if (SqliteQuery query(sqlite, "SELECT count(*) FROM discrepancies WHERE NOT " BANYAN_ACKNOWLEDGED);
             query.step()) {
             count = static_cast<std::uint64_t>(query.number(0));
         }

@@ -35,9 +35,10 @@ class DiscrepancyStore {
     boost::json::array groups(std::size_t limit) const;
     /// One group with its samples, newest first.
     std::optional<boost::json::object> group(const std::string& fingerprint) const;
-    /// False if there is no such group. A later discrepancy of another kind revokes it.
-    bool acknowledge(const std::string& fingerprint, const std::string& by,
-                     const std::string& note);
+    /// False if there is no such group. A later discrepancy of another kind revokes it, and so does
+    /// the time `until_unix_ms`, if one is given.
+    bool acknowledge(const std::string& fingerprint, const std::string& by, const std::string& note,
+                     std::optional<std::int64_t> until_unix_ms = std::nullopt);
     std::uint64_t unacknowledged() const;
 
    private:

@@ -54,6 +54,9 @@ class SqliteQuery {
                          static_cast<const char*>(static_cast<const void*>(bytes)),
                          static_cast<std::size_t>(sqlite3_column_bytes(statement_.get(), column)));
     }
+    bool null(int column) {
+        return sqlite3_column_type(statement_.get(), column) == SQLITE_NULL;
+    }
     std::int64_t number(int column) { return sqlite3_column_int64(statement_.get(), column); }
 
    private:

@@ -151,6 +151,7 @@ class FakeControl : public ControlApi {
                                    : std::nullopt;
     }
     Answer<Object> acknowledge_discrepancy(const std::string& fingerprint, const std::string& text,
+                                           std::optional<std::int64_t>,
                                            const Actor& actor) override {
         return change(actor, "acknowledge " + fingerprint + " " + text, {{"acknowledged", true}});
     }

@@ -438,7 +438,7 @@ TEST_F(ControlTest, AShadowMismatchIsConfirmedStoredAndHoldsTheGateShut) {
     EXPECT_NE(group.find("<text 5 "), std::string::npos) << group;
     EXPECT_EQ(walk(request(Phase::dual_read, Phase::switchover)).at("state").as_string(),
               "gates-failed");
-    ASSERT_TRUE(control->acknowledge_discrepancy(fingerprint, "known", {"ann", ""}).has_value());
+    ASSERT_TRUE(control->acknowledge_discrepancy(fingerprint, "known", std::nullopt, {"ann", ""}).has_value());
     EXPECT_EQ(control->discrepancies().at("unacknowledged"), 0);
 
     const auto created = control->create_verification({"public.t"}, true, {"ann", ""});

@@ -147,6 +147,19 @@ TEST(DualWrite, ARollbackIsOneOnBothSides) {
     EXPECT_THAT(scene.port.intents, IsEmpty());
 }
 
+// Rows are sent right behind BEGIN: if that is refused, they are written all the same, and stay.
+TEST(DualWrite, ATableIsSuspectIfTheMirrorRefusedBegin) {
+    DualWrite scene;
+    scene.target.on("BEGIN", refusal("25006"));
+    scene.send(query("BEGIN"));
+    scene.send(query("INSERT INTO item VALUES (7)"));
+    scene.send(query("ROLLBACK"));
+    EXPECT_EQ(scene.client().back(), "Z I");
+    ASSERT_EQ(scene.port.suspects.size(), 1U);
+    EXPECT_EQ(scene.port.suspects[0].table, 100U);
+    EXPECT_EQ(scene.port.suspects[0].reason, "written_outside_transaction");
+}
+
 TEST(DualWrite, AnErrorInAStatementReachesTheClientInItsOwnPlace) {
     DualWrite scene;
     scene.source.on("INSERT INTO item", refusal("23505", 13));

@@ -137,6 +137,15 @@ TEST_F(StoreTest, AnAcknowledgementHoldsUntilAnotherKindAppears) {
     EXPECT_TRUE(store.acknowledge("f", "ann", "known"));
     ASSERT_TRUE(store.record(found("f", 2)));
     EXPECT_EQ(store.unacknowledged(), 0U);
+    EXPECT_TRUE(store.acknowledge("f", "ann", "for a while", 4'000'000'000'000));
+    EXPECT_EQ(store.unacknowledged(), 0U);
+    EXPECT_EQ(store.group("f")->at("acknowledged_until_unix_ms").as_int64(), 4'000'000'000'000);
+    EXPECT_TRUE(store.acknowledge("f", "ann", "until a moment ago", 1));
+    EXPECT_EQ(store.unacknowledged(), 1U);
+    EXPECT_FALSE(store.group("f")->at("acknowledged").as_bool());
+    EXPECT_TRUE(store.acknowledge("f", "ann", "known"));
+    EXPECT_EQ(store.unacknowledged(), 0U);
+    EXPECT_TRUE(store.group("f")->at("acknowledged_until_unix_ms").is_null());
     ASSERT_TRUE(store.record(found("f", 3, "error")));
     EXPECT_EQ(store.unacknowledged(), 1U);
 }
