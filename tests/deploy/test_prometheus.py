@@ -1,7 +1,4 @@
 """Alert rules: valid, unit-tested, and each of their tests can fail."""
-import re
-import shutil
-
 import pytest
 import yaml
 from shipped import DEPLOY, ROOT, RULE_TESTS, RULES, alerts, anchor, headings, rules, run, selectors, tool
@@ -32,22 +29,22 @@ def test_each_alert_has_a_unit_test_and_there_are_quiet_ones():
     assert not {name for name in wanted if name + "{" not in healthy}
 
 
-@pytest.mark.parametrize("instead", ["vector(1) > 2", "up >= 0"], ids=["never", "always"])
-def test_the_unit_tests_notice_each_alert_that_never_or_always_fires(tmp_path, instead):
-    shutil.copy(RULE_TESTS, tmp_path)
+@pytest.mark.parametrize("instead, column", [("vector(1) > 2", "exp"), ("up >= 0", "got")], ids=["never", "always"])
+def test_the_unit_tests_notice_each_alert_that_never_or_always_fires(tmp_path, instead, column):
     content = yaml.safe_load(RULES.read_text())
-    for group in content["groups"]:
-        for rule in group["rules"]:
-            if "alert" in rule:
-                rule.update({"expr": instead, "for": "0s"})
+    for rule in (rule for group in content["groups"] for rule in group["rules"] if "alert" in rule):
+        rule.update({"expr": instead, "for": "0s"})
     (tmp_path / RULES.name).write_text(yaml.safe_dump(content))
+    tests = yaml.safe_load(RULE_TESTS.read_text())
+    if column == "got":  # the quiet ones, and sooner: so many alerts make promtool slow
+        tests["tests"] = [test for test in tests["tests"] if test["name"].startswith("quiet: a healthy")]
+        tests["tests"][0]["promql_expr_test"][0]["eval_time"] = "5m"
+    (tmp_path / RULE_TESTS.name).write_text(yaml.safe_dump(tests))
     done = run(tool("promtool"), "test", "rules", tmp_path / RULE_TESTS.name, check=False)
     assert done.returncode == 1
-    # Each failure shows the expression, what was expected ("exp") and what came ("got").
-    shown = re.findall(r"exp:(.*?)got:(.*?)(?=name: |\Z)", done.stdout, re.S)
-    assert len(shown) >= len(alerts())
-    column = "".join(expected if instead.startswith("vector") else got for expected, got in shown)
-    assert not [name for name in alerts() if f'alertname="{name}"' not in column], done.stdout[-3000:]
+    # Each failure shows what was expected ("exp") and what came ("got").
+    shown = "".join(line for line in done.stdout.splitlines() if line.strip().startswith(column + ":"))
+    assert not [name for name in alerts() if f'alertname="{name}"' not in shown], done.stdout[-3000:]
 
 
 def test_each_alert_says_how_bad_what_and_where_to_read_on():
