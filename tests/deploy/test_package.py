@@ -98,6 +98,46 @@ def test_the_unit_is_valid_and_confined(unpacked, tmp_path):
     assert "ProcSubset" not in settings
 
 
+def calls_of(name):
+    """The system calls of a set of systemd's, such as @system-service."""
+    found = set()
+    for line in run(tool("systemd-analyze"), "syscall-filter", name).stdout.splitlines()[1:]:
+        word = line.split("#")[0].strip()
+        found |= calls_of(word) if word.startswith("@") else {word} - {""}
+    return found
+
+
+def test_the_unit_allows_each_system_call_of_banyan_s(migration, monkeypatch, tmp_path):
+    """And no memory that is both written and run. Traced as another user than root, with whom SQLite calls more."""
+    trace = tmp_path / "trace"
+    wrapper = tmp_path / "banyan"
+    leave = "setpriv --reuid=nobody --regid=nogroup --clear-groups" if os.geteuid() == 0 else ""
+    wrapper.write_text(f"""#!/bin/sh
+{'chown -R nobody "${2%/*}"' if leave else ":"}
+exec strace -D -f -qq -e signal=none -o {trace} {leave} {kit.BINARY} "$@"
+""")
+    wrapper.chmod(0o755)
+    monkeypatch.setattr(kit, "BINARY", str(wrapper))
+    banyan = migration("create table t (id int primary key)", "insert into t select generate_series(1, 100)")
+    banyan.lead_to("SWITCHOVER")
+    banyan.sql("delete from t where id < 10")
+    banyan.process.send_signal(signal.SIGHUP)
+    banyan.settle_and_compare()
+    assert banyan.stop() == 0
+    lines = wait_until(lambda: "exit_group" in trace.read_text(errors="replace") and trace.read_text(errors="replace").splitlines(), "the trace's end", 20)
+    # What setpriv does comes before the second execve.
+    begin = max(number for number, line in enumerate(lines) if " execve(" in line)
+    used = {match.group(1) for line in lines[begin:] if (match := re.match(r"\d+ +(\w+)\(", line))}
+    assert len(used) > 40, used
+    allowed = set()
+    for words in re.findall(r"^SystemCallFilter=(.*)$", UNIT.read_text(), re.M):
+        for word in words.lstrip("~").split():
+            calls = calls_of(word)
+            allowed = allowed - calls if words.startswith("~") else allowed | calls
+    assert "fchown" not in allowed and used <= allowed | calls_of("@default"), used - allowed
+    assert not [line for line in lines[begin:] if re.search(r"m(map|protect)\(.*PROT_WRITE\|PROT_EXEC", line)]
+
+
 def test_the_manual_pages_are_clean_and_name_every_option_and_command():
     for page, program, commands in (("banyan.1", kit.BINARY, False), ("banyanctl.1", kit.CTL, True)):
         file = DEPLOY / "man" / page
@@ -115,6 +155,13 @@ def test_the_manual_pages_are_clean_and_name_every_option_and_command():
             assert set(re.findall(r"^\.BR? ([a-z]+)(?: |$)", text.split(".SH COMMANDS")[1].split(".SS")[0], re.M)) == set(names)
         options = set(re.findall(r"--[a-z][\w-]+", shown))
         assert options == set(re.findall(r"--[a-z][\w-]+", text)), options ^ set(re.findall(r"--[a-z][\w-]+", text))
+
+
+def test_it_can_be_installed_below_any_prefix_without_the_service(tmp_path):
+    run("cmake", "-S", PACKAGE, "-B", tmp_path / "build", f"-DBANYAN_PACKAGE_BINARIES={pathlib.Path(kit.BINARY).parent}")
+    run("cmake", "--install", tmp_path / "build", "--prefix", tmp_path / "root")
+    assert "banyan" in run(tmp_path / "root/bin/banyan", "--version").stdout
+    assert (tmp_path / "root/share/man/man1/banyan.1.gz").exists() and not (tmp_path / "root/etc").exists()
 
 
 # --- on this machine ---
