@@ -136,7 +136,6 @@ def test_alerts_fire_and_end_through_an_incident(migration, own_target, room, se
         fingerprint = banyan.admin.discrepancies()["groups"][0]["fingerprint"]
         assert banyan.ctl("discrepancies", fingerprint, "--ack", "--note", "planted").returncode == 0
         prometheus.wait_silent("BanyanDiscrepanciesConfirmed")
-        client.close()
 
         # Statements that bring the rarer series along, and a flip.
         banyan.sql("do $$ begin update t set v = 'opaque' where id = 1; end $$")
@@ -144,8 +143,18 @@ def test_alerts_fire_and_end_through_an_incident(migration, own_target, room, se
         prometheus.wait_firing("BanyanNotMirrored")
         banyan.lead_to("SWITCHOVER")
         wait_until(lambda: "banyan_switchover_pause_seconds" in prometheus.series(), prometheus.series, 20 * kit.SLOW)
+        time.sleep(2)  # as long as anything must be so to fire here
+        assert not prometheus.firing() & {"BanyanSessionsNotAdopted", "BanyanHeld", "BanyanLeaseExpired"}, banyan.ctl("sessions").stdout
         assert not prometheus.rule_errors()
         seen.update(prometheus.series())
+        client.close()
+
+        # Now it is the primary that dies.
+        own_target.stop()
+        prometheus.wait_firing("BanyanPrimaryUnreachable")
+        assert "BanyanMirrorUnreachable" not in prometheus.firing()
+        own_target.restart()
+        prometheus.wait_silent("BanyanPrimaryUnreachable")
 
         # Banyan itself ends.
         banyan.stop()

@@ -262,7 +262,11 @@ def test_install_start_upgrade_remove_purge(machine, deb, tmp_path, source, targ
     finally:
         assert service.stop() == 0
 
+    enabled = pathlib.Path("/etc/systemd/system/multi-user.target.wants/banyan.service")
+    run("systemctl", "enable", "banyan")
+    assert enabled.is_symlink()
     dpkg("--remove", "banyan")
+    assert not enabled.is_symlink()
     assert not pathlib.Path("/usr/bin/banyan").exists() and not pathlib.Path("/lib/systemd/system/banyan.service").exists()
     assert CONFIG.read_text() == edited and has_user() and list(STATE.iterdir())
 
