@@ -6,10 +6,10 @@ import time
 
 from clients import timed_psql, used_by
 from clusters import command
+from names import BANYAN, DIRECT, DUAL_WRITE, INITIAL, PGCOPYDB, SQL
 from processes import tool
-from workloads import DIRECT, DUAL_WRITE, ENDPOINTS, INITIAL, Measurement
+from workloads import ENDPOINTS, Measurement
 
-PGCOPYDB, BANYAN, SQL = "pgcopydb", "Banyan", "SQL"
 TABLES = ("pgbench_accounts", "pgbench_branches", "pgbench_tellers", "pgbench_history")
 PATIENCE = 1800
 
@@ -63,6 +63,9 @@ def copy_in(way, find_file):
         checkpoint(lab)
         with open(file, "rb") as into:
             sample = timed_psql(endpoint.port, database, "copy load from stdin", endpoint.pid, into=into)
+        if way == DUAL_WRITE:
+            lab.dual().admin.wait_clean(300)
+            lab.dual().assert_equal(["public.load"], settle=1)
         timed_psql(endpoint.port, database, "truncate load")
         return with_rate(sample, file.stat().st_size)
 
@@ -170,9 +173,9 @@ def hash_by_sql(lab, _):
 
 def measurements():
     return [
-        Measurement("copy-out", "COPY of 1 GB to a client", {way: copy_out(way) for way in (DIRECT, INITIAL)}, budget=120),
-        Measurement("copy-in", "COPY of 1 GB from a client, one key", {way: copy_in(way, accounts_file) for way in (DIRECT, INITIAL)}, budget=180),
-        Measurement("copy-in-dual", "COPY of 100 MB from a client, one key",
+        Measurement("copy-out", "COPY to a client, 1 GB", {way: copy_out(way) for way in (DIRECT, INITIAL)}, budget=120),
+        Measurement("copy-in", "COPY from a client, 1 GB, one key", {way: copy_in(way, accounts_file) for way in (DIRECT, INITIAL)}, budget=180),
+        Measurement("copy-in-dual", "COPY from a client, 100 MB, one key",
                     {way: copy_in(way, part_of_file) for way in (DIRECT, INITIAL, DUAL_WRITE)}, budget=60),
         Measurement("backfill", "backfill of pgbench's tables at scale 100, idle source", {PGCOPYDB: pgcopydb, BANYAN: backfill}, budget=240),
         Measurement("verification", "full verification of the same", {SQL: hash_by_sql, BANYAN: verification}, budget=120),

@@ -9,6 +9,10 @@ from parse import latencies, pgbench_log, pgbench_summary, sysbench_summary
 from processes import cpu_seconds, end, memory_kb, tool
 
 
+class NothingDone(RuntimeError):
+    """No transaction ended in time: the machine is too busy for so short a run."""
+
+
 class Pgbench:
     """One pgbench under way. Its log of transactions is read when it has ended."""
 
@@ -36,7 +40,7 @@ class Pgbench:
         if self.process.returncode != 0:
             raise RuntimeError(f"pgbench ended with {self.process.returncode}: {err.strip()[-400:]}")
         if not transactions:
-            raise RuntimeError(f"no transaction within {self.seconds} s")
+            raise NothingDone(f"no transaction within {self.seconds} s")
         return pgbench_summary(out) | latencies(transactions), transactions
 
     def close(self):
@@ -55,6 +59,20 @@ def used_by(pid, sample):
         sample |= memory_kb(pid)
 
 
+def longer_if_needed(run):
+    """run(seconds=...) again, for longer, if the time was too short for a single transaction: connecting counts."""
+    def again(*arguments, seconds=5, **options):
+        for _ in range(3):
+            try:
+                return run(*arguments, seconds=seconds, **options)
+            except NothingDone:
+                seconds *= 3
+        return run(*arguments, seconds=seconds, **options)
+
+    return again
+
+
+@longer_if_needed
 def run_pgbench(room, port, database, pid=None, **options):
     sample = {}
     with used_by(pid, sample):
@@ -66,6 +84,7 @@ def run_pgbench(room, port, database, pid=None, **options):
     return sample
 
 
+@longer_if_needed
 def run_pgbench_twice(room, ports, database, **options):
     """Two at once, one at each server; the slower one's figures."""
     running = []

@@ -13,9 +13,10 @@ import time
 
 import peers
 from clusters import kit
+from names import HAPROXY, INITIAL, PGBOUNCER
 from processes import memory_kb
 from wire import message, query, startup
-from workloads import HAPROXY, INITIAL, PGBOUNCER, Measurement
+from workloads import Measurement
 
 READY = message(b"Z", b"I")
 ROW = message(b"D", struct.pack("!HI", 1, 1000) + b"x" * 1000)

@@ -3,7 +3,8 @@ import time
 
 from clients import Pgbench
 from clusters import kit
-from workloads import DUAL_READ, WRITE, Measurement, pgbench
+from names import DUAL_READ, FLIP, FLIP_BACK
+from workloads import WRITE, Measurement, pgbench
 
 MIXTURE = (f"{WRITE[1]}@1", "select-only@1")
 
@@ -49,4 +50,4 @@ def flip(to):
 
 def measurements():
     return [Measurement("switchover", "pgbench TPC-B and -S, 32 clients, at a quarter of the full rate, during a flip",
-                        {"to the target": flip("SWITCHOVER"), "back to the source": flip("DUAL_READ")})]
+                        {FLIP: flip("SWITCHOVER"), FLIP_BACK: flip("DUAL_READ")})]

@@ -1,8 +1,9 @@
 """System calls of a proxy per transaction, counted by strace while pgbench runs."""
 from clients import Pgbench
+from names import HAPROXY, INITIAL, PGBOUNCER
 from parse import strace_counts, system_calls
 from processes import Strace
-from workloads import ENDPOINTS, HAPROXY, INITIAL, PGBOUNCER, READ, Measurement
+from workloads import ENDPOINTS, READ, Measurement
 
 
 def count(way):

@@ -3,14 +3,10 @@ import dataclasses
 import typing
 
 from clients import run_pgbench, run_pgbench_twice, run_sysbench
-
-DIRECT, BOTH = "direct", "both directly"
-INITIAL, DUAL_WRITE, DUAL_READ = "Banyan INITIAL", "Banyan DUAL_WRITE", "Banyan DUAL_READ"
-PGBOUNCER, HAPROXY, PGPOOL_RAW, PGPOOL = "PgBouncer", "HAProxy", "Pgpool-II raw", "Pgpool-II native"
+from names import BOTH, DIRECT, DUAL_READ, DUAL_WRITE, HAPROXY, INITIAL, PGBOUNCER, PGPOOL, PGPOOL_RAW
 
 READ = ("-S",)
 WRITE = ("-b", "tpcb-like")
-MODES = ("simple", "extended", "prepared")
 
 
 @dataclasses.dataclass
