@@ -46,12 +46,13 @@ class Servers:
         for cluster in self.both:
             cluster.create_database(database)
 
-    def load_pgbench(self, database, scale, clusters=None):
+    def load_pgbench(self, database, scale, clusters=None, keys=True):
         """pgbench's tables, each with a key, and an empty one for COPY, on the clusters named; by default on the source."""
         for cluster in clusters or (self.source,):
             command([tool("pgbench"), "-i", "-q", "-s", str(scale), "-p", str(cluster.port), database])
-            command([tool("psql"), "-qX", "-v", "ON_ERROR_STOP=1", "-p", str(cluster.port), "-f", ROOT / "deploy/demo/pgbench_keys.sql",
-                     "-c", "create table load (like pgbench_accounts including all)", database])
+            if keys:
+                command([tool("psql"), "-qX", "-v", "ON_ERROR_STOP=1", "-p", str(cluster.port), "-f", ROOT / "deploy/demo/pgbench_keys.sql",
+                         "-c", "create table load (like pgbench_accounts including all)", database])
 
     def load_sysbench(self, database, tables, rows):
         command([*sysbench(self.source.port, database, tables, rows), "prepare"])

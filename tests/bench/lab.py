@@ -89,17 +89,18 @@ class Lab:
     def make_read(self):
         self.make_mirrored("read")
 
-    def make_both(self, name):
+    def make_both(self, name, keys=True):
         """Loaded on both sides."""
         self.servers.create(name)
-        self.servers.load_pgbench(name, self.sizes.scale, self.servers.both)
+        self.servers.load_pgbench(name, self.sizes.scale, self.servers.both, keys)
         self.servers.settle(name)
 
     def make_pair(self):
         self.make_both("pair")
 
     def make_pool(self):
-        self.make_both("pool")
+        """pgbench_history without the key that Banyan needs: Pgpool-II has no locks to take for it then."""
+        self.make_both("pool", keys=False)
 
     def make_big(self):
         """About a gigabyte: for COPY, backfill and verification."""

@@ -104,7 +104,7 @@ listen postgresql
 class Pgpool(Peer):
     """Raw mode over one server, or native replication over several; without load balancing.
 
-    insert_lock is on, which is its default: it is what Pgpool-II offers for serial columns.
+    insert_lock is on: it is what Pgpool-II offers for serial columns.
     """
 
     stop_signal = signal.SIGINT  # its fast shutdown

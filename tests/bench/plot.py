@@ -1,4 +1,5 @@
 """Bars with their spread, as SVG: no library needed. Pure."""
+import math
 from xml.sax.saxutils import escape
 
 COLORS = ["#8c8c8c", "#1b7f5c", "#4aa3df", "#c7762e", "#7a5ea8", "#b8405e", "#4d6b1f", "#333333"]
@@ -8,8 +9,8 @@ PANEL_WIDTH, PLOT_HEIGHT, MARGIN, LEFT, TITLE, FOOT, LEGEND = 860, 190, 16, 70, 
 class Panel:
     """`groups`: [(label, {series: Spread})]; a series that is missing in a group leaves its place empty."""
 
-    def __init__(self, title, unit, groups, line=None):
-        self.title, self.unit, self.groups, self.line = title, unit, [(label, bars) for label, bars in groups if bars], line
+    def __init__(self, title, unit, groups, logarithmic=False):
+        self.title, self.unit, self.groups, self.logarithmic = title, unit, [(label, bars) for label, bars in groups if bars], logarithmic
 
     @property
     def series(self):
@@ -24,26 +25,34 @@ class Panel:
 
     def draw(self, top, colors):
         """Lines of SVG."""
-        highest = max([spread.high for _, bars in self.groups for spread in bars.values()] + [self.line or 0]) or 1
-        ceiling = nice(highest)
         base = top + TITLE + PLOT_HEIGHT
+        ticks, share = self.scale()
 
         def y_of(value):
-            return base - PLOT_HEIGHT * min(value, ceiling) / ceiling
+            return base - PLOT_HEIGHT * share(value)
 
-        lines = [text(MARGIN, top + 18, f"{self.title} ({self.unit})" if self.unit else self.title, "title")]
-        for step in range(5):
-            value = ceiling * step / 4
+        lines = [text(MARGIN, top + 18, f"{self.title} ({self.unit})", "title")]
+        for value in ticks:
             lines += [f'<line x1="{LEFT}" x2="{PANEL_WIDTH - MARGIN}" y1="{y_of(value):.1f}" y2="{y_of(value):.1f}" class="grid"/>',
-                      text(LEFT - 6, y_of(value) + 4, f"{value:,.4g}", "end")]
+                      text(LEFT - 6, y_of(value) + 4, f"{value:,.6g}", "end")]
         width = (PANEL_WIDTH - MARGIN - LEFT) / max(1, len(self.groups))
         for index, (label, bars) in enumerate(self.groups):
             left = LEFT + index * width
             lines.append(text(left + width / 2, base + 16, label, "middle"))
             lines += self.draw_group(bars, left, width, base, y_of, colors)
-        if self.line is not None:
-            lines.append(f'<line x1="{LEFT}" x2="{PANEL_WIDTH - MARGIN}" y1="{y_of(self.line):.1f}" y2="{y_of(self.line):.1f}" class="bound"/>')
         return lines + self.draw_legend(base + FOOT + 12, colors)
+
+    def scale(self):
+        """(values with a line, value -> share of the height)."""
+        spreads = [spread for _, bars in self.groups for spread in bars.values()]
+        highest = max(spread.high for spread in spreads) or 1
+        if not self.logarithmic:
+            ceiling = nice(highest)
+            return [ceiling * step / 4 for step in range(5)], lambda value: value / ceiling
+        floor = math.floor(math.log10(min(spread.low for spread in spreads if spread.low > 0) * 0.9))
+        roof = max(floor + 1, math.ceil(math.log10(highest)))
+        return ([10.0 ** power for power in range(floor, roof + 1)],
+                lambda value: max(0.0, (math.log10(value) - floor) / (roof - floor)) if value > 0 else 0.0)
 
     def draw_group(self, bars, left, width, base, y_of, colors):
         names = self.series
@@ -64,6 +73,33 @@ class Panel:
         for name in self.series:
             lines += [f'<rect x="{x}" y="{y - 9}" width="10" height="10" fill="{colors[name]}"/>', text(x + 14, y, name, "start")]
             x += 30 + 7 * len(name)
+        return lines
+
+
+class Scores:
+    """How far each figure is from its bound: [(label, Spread, met)], 1 being the bound and more being better."""
+
+    series = ()
+    LABELS, ROW, MOST = 470, 20, 4.0
+
+    def __init__(self, title, rows):
+        self.title, self.groups = title, rows
+
+    @property
+    def height(self):
+        return TITLE + self.ROW * len(self.groups)
+
+    def draw(self, top, _):
+        def x_of(value):
+            return self.LABELS + (PANEL_WIDTH - MARGIN - self.LABELS) * min(value, self.MOST) / self.MOST
+
+        lines = [text(MARGIN, top + 18, self.title, "title")]
+        for index, (label, spread, met) in enumerate(self.groups):
+            y = top + TITLE + index * self.ROW
+            lines += [text(self.LABELS - 8, y + 13, label, "end"),
+                      f'<rect x="{self.LABELS}" y="{y + 3}" width="{x_of(spread.median) - self.LABELS:.1f}" height="13" fill="{COLORS[1] if met else COLORS[5]}"/>',
+                      f'<line x1="{x_of(spread.low):.1f}" x2="{x_of(spread.high):.1f}" y1="{y + 9.5}" y2="{y + 9.5}" class="spread"/>']
+        lines.append(f'<line x1="{x_of(1):.1f}" x2="{x_of(1):.1f}" y1="{top + TITLE}" y2="{top + self.height}" class="bound"/>')
         return lines
 
 
