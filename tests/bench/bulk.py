@@ -173,10 +173,10 @@ def hash_by_sql(lab, _):
 
 def measurements():
     return [
-        Measurement("copy-out", "COPY to a client, 1 GB", {way: copy_out(way) for way in (DIRECT, INITIAL)}, budget=120),
-        Measurement("copy-in", "COPY from a client, 1 GB, one key", {way: copy_in(way, accounts_file) for way in (DIRECT, INITIAL)}, budget=180),
+        Measurement("copy-out", "COPY to a client, 1 GB", {way: copy_out(way) for way in (DIRECT, INITIAL)}, budget=60),
+        Measurement("copy-in", "COPY from a client, 1 GB, one key", {way: copy_in(way, accounts_file) for way in (DIRECT, INITIAL)}, budget=120),
         Measurement("copy-in-dual", "COPY from a client, 100 MB, one key",
-                    {way: copy_in(way, part_of_file) for way in (DIRECT, INITIAL, DUAL_WRITE)}, budget=60),
-        Measurement("backfill", "backfill of pgbench's tables at scale 100, idle source", {PGCOPYDB: pgcopydb, BANYAN: backfill}, budget=240),
-        Measurement("verification", "full verification of the same", {SQL: hash_by_sql, BANYAN: verification}, budget=120),
+                    {way: copy_in(way, part_of_file) for way in (DIRECT, INITIAL, DUAL_WRITE)}, budget=40),
+        Measurement("backfill", "backfill of pgbench's tables at scale 100, idle source", {PGCOPYDB: pgcopydb, BANYAN: backfill}, budget=200),
+        Measurement("verification", "full verification of the same", {SQL: hash_by_sql, BANYAN: verification}, budget=90),
     ]

@@ -14,13 +14,13 @@ class NothingDone(RuntimeError):
 
 
 class Pgbench:
-    """One pgbench under way. Its log of transactions is read when it has ended."""
+    """One pgbench under way. Its log of transactions is read when it has ended. `seconds` 0: the options say how long."""
 
     def __init__(self, room, port, database, clients=8, seconds=5, options=(), environment=None):
         self.prefix = f"log{port}.{time.monotonic_ns()}"
         self.room = pathlib.Path(room)
         self.seconds = seconds
-        arguments = [tool("pgbench"), "-n", "-p", port, "-c", clients, "-j", min(clients, 2), "-T", seconds, "--log", f"--log-prefix={self.prefix}",
+        arguments = [tool("pgbench"), "-n", "-p", port, "-c", clients, "-j", min(clients, 2), *(["-T", seconds] if seconds else []), "--log", f"--log-prefix={self.prefix}",
                      *options, database]
         self.process = subprocess.Popen([str(argument) for argument in arguments], cwd=self.room, env=ENVIRONMENT | (environment or {}),
                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

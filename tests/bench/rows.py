@@ -82,6 +82,16 @@ def alone(measurement, name, ways, note=None):
     return find
 
 
+def shadowed(name):
+    """Beside the ratio, how many reads there were two of."""
+    def find(results):
+        figure = compare("read-paced", name, DUAL_READ, DUAL_WRITE)(results)
+        share = spread(column(results, "read-paced", DUAL_READ, "shadowed_share"))
+        return dataclasses.replace(figure, note=f"{share.median:.0%} of the reads were run on the target, too")
+
+    return find
+
+
 def longest_wait(results):
     """The worst of all flips, not their median."""
     found = [sample for way in (FLIP, FLIP_BACK) for sample in samples(results, "switchover", way)]
@@ -113,8 +123,8 @@ ROWS = [
     Row("the same", PGPOOL, ">=", 4.0, "x", "/s", compare("write-prepared-8", "tps", DUAL_WRITE, PGPOOL)),
     Row("the same, TPC-B simple", PGPOOL, ">=", 1.7, "x", "/s", compare("write-simple-8", "tps", DUAL_WRITE, PGPOOL)),
     Row("p50 added to -S prepared, INITIAL, 1 client", DIRECT, "<=", 30, "us", "us", compare("read-prepared-1", "p50_us", INITIAL, DIRECT, difference)),
-    Row("p50 of reads, DUAL_READ at share 1.0", DUAL_WRITE, "<=", 1.10, "x", "us", compare("read-paced", "p50_us", DUAL_READ, DUAL_WRITE)),
-    Row("p99 of reads, DUAL_READ at share 1.0", DUAL_WRITE, "<=", 1.10, "x", "us", compare("read-paced", "p99_us", DUAL_READ, DUAL_WRITE)),
+    Row("p50 of reads, DUAL_READ at share 1.0", DUAL_WRITE, "<=", 1.10, "x", "us", shadowed("p50_us")),
+    Row("p99 of reads, DUAL_READ at share 1.0", DUAL_WRITE, "<=", 1.10, "x", "us", shadowed("p99_us")),
     Row("COPY out, INITIAL", DIRECT, ">=", 0.9, "x", "MB/s", compare("copy-out", "mb_per_second", INITIAL, DIRECT)),
     Row("COPY in, INITIAL", DIRECT, ">=", 0.9, "x", "MB/s", compare("copy-in", "mb_per_second", INITIAL, DIRECT)),
     Row("backfill, rows a second", PGCOPYDB, ">=", 0.7, "x", "k/s", compare("backfill", "rows_per_second", BANYAN, PGCOPYDB, scale=1e-3)),

@@ -24,7 +24,7 @@ def flip(to):
         lab.servers.vacuum_small("read")
         rate = pace(lab)
         banyan.admin.wait_clean(60)
-        seconds = max(4, seconds)
+        seconds = max(4, seconds)  # the gates are asked first
         client = Pgbench(lab.room, banyan.port, "read", clients=32, seconds=seconds,
                          options=("-b", MIXTURE[0], "-b", MIXTURE[1], "-M", "prepared", "-R", str(rate)))
         try:
