@@ -156,6 +156,12 @@ def beside(figure, results, measurement, way, name):
     return dataclasses.replace(figure, theirs=theirs)
 
 
+def as_document(results):
+    """The table for programs."""
+    return [{"figure": outcome.row.figure, "against": outcome.row.against, "unit": outcome.row.unit, "sign": outcome.row.sign, "bound": outcome.row.bound,
+             "met": outcome.met, **({"why": outcome.why} if outcome.figure is None else dataclasses.asdict(outcome.figure))} for outcome in outcomes(results)]
+
+
 def outcomes(results):
     found = []
     for row in ROWS:

@@ -95,3 +95,9 @@ def test_the_picture_of_nothing_is_xml_too():
 @pytest.mark.parametrize("value, expected", [(0.3, 0.5), (1, 1), (3, 5), (10, 10), (11, 20), (2400, 2500), (99, 100), (0.011, 0.02)])
 def test_scales_end_at_round_numbers(value, expected):
     assert plot.nice(value) == pytest.approx(expected)
+
+
+def test_the_table_for_programs():
+    found = rows.as_document(DOCUMENT["measurements"])
+    assert found[0]["met"] is True and found[0]["value"] == {"median": 0.9, "low": 0.9, "high": 0.9} and found[0]["sign"] == "<="
+    assert found[1] == {"figure": rows.ROWS[1].figure, "against": PGBOUNCER, "unit": "x", "sign": "<=", "bound": 1.0, "met": None, "why": "left out"}
