@@ -5,6 +5,9 @@ from figures import Spread, difference, ratio, spread
 from names import BANYAN, BOTH, DIRECT, DUAL_READ, DUAL_WRITE, FLIP, FLIP_BACK, HAPROXY, INITIAL, PGBOUNCER, PGCOPYDB, PGPOOL, SQL
 
 
+LEFT_OUT = "left out"
+
+
 class NotMeasured(Exception):
     """Why a figure is not there."""
 
@@ -51,11 +54,11 @@ def samples(results, measurement, way):
     """The samples by round; NotMeasured if there is none."""
     found = results.get(measurement)
     if found is None:
-        raise NotMeasured("left out")
+        raise NotMeasured(LEFT_OUT)
     if way in found["errors"]:
         raise NotMeasured(f"{way}: {found['errors'][way]}")
     if not found["samples"].get(way):
-        raise NotMeasured("left out")
+        raise NotMeasured(LEFT_OUT)
     return found["samples"][way]
 
 

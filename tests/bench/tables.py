@@ -1,6 +1,6 @@
 """The tables of a run, as text and as Markdown. Pure."""
 from figures import spread
-from rows import decimals, outcomes
+from rows import LEFT_OUT, decimals, outcomes
 
 HEAD = ["figure of Banyan", "against", "value", "spread", "bound", "met", "Banyan", "the other", "rounds"]
 # Columns of the second table: of each way, what was measured.
@@ -31,6 +31,8 @@ def table_rows(results):
     """HEAD's columns of each row of the table."""
     found = []
     for outcome in outcomes(results):
+        if outcome.why == LEFT_OUT:
+            continue
         row, figure, places = outcome.row, outcome.figure, decimals(outcome.row.unit)
         bound = f"{row.sign} {with_unit(row.bound, row.unit, places)}"
         if figure is None:
@@ -53,10 +55,11 @@ def notes(results):
 
 
 def verdict(results):
-    """"12 of 20 bounds met, 2 not measured"."""
+    """"12 of 20 bounds met, 2 not measured, 1 left out"."""
     found = outcomes(results)
-    met, missing = sum(outcome.met is True for outcome in found), sum(outcome.met is None for outcome in found)
-    return f"{met} of {len(found)} bounds met" + (f", {missing} not measured" if missing else "")
+    met, left_out = sum(outcome.met is True for outcome in found), sum(outcome.why == LEFT_OUT for outcome in found)
+    missing = sum(outcome.met is None for outcome in found) - left_out
+    return f"{met} of {len(found)} bounds met" + (f", {missing} not measured" if missing else "") + (f", {left_out} left out" if left_out else "")
 
 
 def measured(results, name):
