@@ -120,6 +120,9 @@ class Lab:
             self.stack.callback(banyan.close)
             banyan.start()
             banyan.lead_to(phase)
+            if phase != "INITIAL":
+                banyan.admin.wait_backfill(600)
+                banyan.admin.wait_clean(600)
             for cluster in self.servers.both:
                 cluster.sql("vacuum analyze", database)
                 cluster.sql("checkpoint")

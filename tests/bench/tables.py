@@ -4,7 +4,7 @@ from rows import LEFT_OUT, decimals, outcomes
 
 HEAD = ["figure of Banyan", "against", "value", "spread", "bound", "met", "Banyan", "the other", "rounds"]
 # Columns of the second table: of each way, what was measured.
-SHOWN = [("tps", "per second", 1, 0), ("p50_us", "p50 us", 1, 0), ("p99_us", "p99 us", 1, 0), ("cpu_us", "CPU us", 1, 1), ("shadowed_share", "of reads shadowed", 1, 2), ("pss_kb", "PSS kB", 1, 0),
+SHOWN = [("tps", "per second", 1, 0), ("p50_us", "p50 us", 1, 0), ("p99_us", "p99 us", 1, 0), ("cpu_us", "CPU us", 1, 1), ("shadowed_share", "of reads shadowed", 1, 2), ("repaired", "keys repaired", 1, 0), ("pss_kb", "PSS kB", 1, 0),
          ("mb_per_second", "MB/s", 1, 0), ("seconds", "seconds", 1, 2), ("rows_per_second", "rows/s", 1, 0), ("sends", "sends", 1, 2),
          ("receives", "receives", 1, 2), ("again", "EAGAIN", 1, 2), ("waits", "waits", 1, 2), ("others", "other calls", 1, 2),
          ("pause_ms", "pause ms", 1, 1), ("wait_ms", "longest wait ms", 1, 1), ("wait_before_ms", "before ms", 1, 1),

@@ -1,5 +1,6 @@
 """The measurements of throughput, latency and processor time: pgbench and sysbench on several ways in turn."""
 import dataclasses
+import time
 import typing
 
 from clients import run_pgbench, run_pgbench_twice, run_sysbench
@@ -65,20 +66,57 @@ def pgbench(way, clients, *options, endpoints=None, rate=None):
     def run(lab, seconds):
         lab.database(database)
         endpoint = find(lab)
-        if WRITE[1] in options:
+        writes = WRITE[1] in options
+        if writes:
             lab.servers.vacuum_small(database)
         extra = ("-R", str(rate(lab))) if rate else ()
-        shadowed = reads_shadowed(lab) if way == DUAL_READ else 0
+        watch = {DUAL_READ: Shadowed, DUAL_WRITE: Repaired if writes else Nothing}.get(way, Nothing)(lab)
         sample = run_pgbench(lab.room, endpoint.port, database, endpoint.pid, clients=clients, seconds=seconds, options=(*options, *extra),
                              environment=endpoint.environment)
-        return sample | ({"shadowed_share": (reads_shadowed(lab) - shadowed) / sample["transactions"]} if way == DUAL_READ else {})
+        return sample | watch.found(sample)
 
     return run
 
 
-def reads_shadowed(lab):
-    """How many reads Banyan has run on the target, too: when it cannot keep up it leaves some out."""
-    return lab.read().admin.get("/shadow")["sent"]
+class Nothing:
+    def __init__(self, lab):
+        pass
+
+    def found(self, _):
+        return {}
+
+
+class Shadowed:
+    """How many of the reads Banyan ran on the target, too: when it cannot keep up it leaves some out."""
+
+    def __init__(self, lab):
+        self.admin = lab.read().admin
+        self.before = self.sent()
+
+    def sent(self):
+        return self.admin.get("/shadow")["sent"]
+
+    def found(self, sample):
+        return {"shadowed_share": (self.sent() - self.before) / sample["transactions"]}
+
+
+class Repaired:
+    """How many keys were not on the mirror when their transaction was answered, and repaired behind it.
+
+    The next way begins when that is done, so that it does not pay for it.
+    """
+
+    def __init__(self, lab):
+        self.admin = lab.dual().admin
+        self.before = self.repaired()
+
+    def repaired(self):
+        return self.admin.get("/journal")["repaired_total"]
+
+    def found(self, _):
+        began = time.monotonic()
+        self.admin.wait_clean(120)
+        return {"repaired": self.repaired() - self.before, "repair_seconds": time.monotonic() - began}
 
 
 def pgbench_both(clients, *options):
@@ -143,7 +181,7 @@ def measurements():
                                  ways((DIRECT, INITIAL, PGBOUNCER, HAPROXY), clients, *READ, "-M", "prepared"), share=0.5))
     for clients in (1, 32, 128):
         found.append(Measurement(f"write-prepared-{clients}", f"pgbench TPC-B -M prepared, {clients} client{'s' if clients > 1 else ''}",
-                                 ways((BOTH, DUAL_WRITE), clients, *WRITE, "-M", "prepared"), share=BRIEF))
+                                 ways((BOTH, DUAL_WRITE), clients, *WRITE, "-M", "prepared"), share=0.75 if clients > 100 else BRIEF))
     return found + [
         Measurement("sysbench", "sysbench oltp_read_write, 8 threads", {way: sysbench(way) for way in (DIRECT, INITIAL, PGBOUNCER, DUAL_WRITE)}, share=BRIEF),
         Measurement("large", "results of 10 MB, 2 clients", {way: large(way) for way in (DIRECT, INITIAL, PGBOUNCER, HAPROXY)}, share=BRIEF),
