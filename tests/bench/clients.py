@@ -20,8 +20,8 @@ class Pgbench:
         self.prefix = f"log{port}.{time.monotonic_ns()}"
         self.room = pathlib.Path(room)
         self.seconds = seconds
-        arguments = [tool("pgbench"), "-n", "-p", port, "-c", clients, "-j", min(clients, 2), *(["-T", seconds] if seconds else []), "--log", f"--log-prefix={self.prefix}",
-                     *options, database]
+        arguments = [tool("pgbench"), "-n", "-p", port, "-c", clients, "-j", min(clients, 2), *(["-T", seconds] if seconds else []),
+                     "--log", f"--log-prefix={self.prefix}", *options, database]
         self.process = subprocess.Popen([str(argument) for argument in arguments], cwd=self.room, env=ENVIRONMENT | (environment or {}),
                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

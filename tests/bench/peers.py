@@ -41,8 +41,8 @@ class Peer:
         def ready():
             if self.process.poll() is not None:
                 raise RuntimeError(f"{type(self).__name__} ended: {self.text()}")
-            done = subprocess.run([tool("psql"), "-XAtc", "select 1", "-p", str(self.port), database], env=ENVIRONMENT | self.environment, stdin=subprocess.DEVNULL,
-                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False, timeout=30)
+            done = subprocess.run([tool("psql"), "-XAtc", "select 1", "-p", str(self.port), database], env=ENVIRONMENT | self.environment,
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False, timeout=30)
             return done.stdout.strip() == "1"
 
         try:

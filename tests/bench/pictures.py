@@ -28,7 +28,7 @@ def scores(results):
         value = figure.value
         score = (value.scaled(1 / row.bound) if row.sign == ">=" else
                  Spread(row.bound / value.median, row.bound / value.high, row.bound / value.low))
-        found.append((f"{row.figure}, {row.against}" if row.against else row.figure, score, outcome.met))
+        found.append((f"{row.figure}; {row.against}" if row.against else row.figure, score, outcome.met))
     return found
 
 

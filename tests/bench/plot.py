@@ -96,8 +96,9 @@ class Scores:
         lines = [text(MARGIN, top + 18, self.title, "title")]
         for index, (label, spread, met) in enumerate(self.groups):
             y = top + TITLE + index * self.ROW
+            color, width = COLORS[1] if met else COLORS[5], x_of(spread.median) - self.LABELS
             lines += [text(self.LABELS - 8, y + 13, label, "end"),
-                      f'<rect x="{self.LABELS}" y="{y + 3}" width="{x_of(spread.median) - self.LABELS:.1f}" height="13" fill="{COLORS[1] if met else COLORS[5]}"/>',
+                      f'<rect x="{self.LABELS}" y="{y + 3}" width="{width:.1f}" height="13" fill="{color}"/>',
                       f'<line x1="{x_of(spread.low):.1f}" x2="{x_of(spread.high):.1f}" y1="{y + 9.5}" y2="{y + 9.5}" class="spread"/>']
         lines.append(f'<line x1="{x_of(1):.1f}" x2="{x_of(1):.1f}" y1="{top + TITLE}" y2="{top + self.height}" class="bound"/>')
         return lines

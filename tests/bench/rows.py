@@ -101,8 +101,9 @@ def longest_wait(results):
     waits = [sample["longest_ms"] for sample in found]
     value = Spread(max(waits), min(waits), max(waits))
     pauses = spread(sample["pause_ms"] for sample in found)
-    return Figure(value, value, None, len(found), f"the longest of {len(found)} flips; sessions held {pauses.median:.0f} ms ({pauses.low:.0f} to {pauses.high:.0f}); "
-                  f"longest wait before them {max(sample['wait_before_ms'] for sample in found):.0f} ms")
+    before = max(sample["wait_before_ms"] for sample in found)
+    return Figure(value, value, None, len(found), f"the longest of {len(found)} flips; sessions held {pauses.median:.0f} ms "
+                  f"({pauses.low:.0f} to {pauses.high:.0f}); longest wait before them {before:.0f} ms")
 
 
 def failed_in_switchover(results):
@@ -112,26 +113,26 @@ def failed_in_switchover(results):
 
 
 ROWS = [
-    Row("processor time of a transaction, -S prepared, INITIAL, 8 clients", PGBOUNCER, "<=", 1.0, "x", "us",
+    Row("processor time, -S prepared, INITIAL, 8 clients", PGBOUNCER, "<=", 1.0, "x", "us",
         compare("read-prepared-8", "cpu_us", INITIAL, PGBOUNCER)),
-    Row("processor time of a transaction, -S simple, INITIAL, 8 clients", PGBOUNCER, "<=", 1.0, "x", "us",
+    Row("processor time, -S simple, INITIAL, 8 clients", PGBOUNCER, "<=", 1.0, "x", "us",
         compare("read-simple-8", "cpu_us", INITIAL, PGBOUNCER)),
     Row("sends of a transaction, -S prepared, INITIAL", f"beside {HAPROXY}", "<=", 2, "", "", lambda results: calls(results, "sends")),
-    Row("receives of a transaction", f"beside {HAPROXY}", "<=", 2, "", "", lambda results: calls(results, "receives")),
-    Row("EAGAIN in a transaction", f"beside {HAPROXY}", "<=", 0, "", "", lambda results: calls(results, "again")),
-    Row("transactions a second, -S prepared, INITIAL, 8 clients", PGBOUNCER, ">=", 1.0, "x", "/s", compare("read-prepared-8", "tps", INITIAL, PGBOUNCER)),
-    Row("the same in DUAL_WRITE", INITIAL, ">=", 0.85, "x", "/s", compare("read-prepared-8", "tps", DUAL_WRITE, INITIAL)),
-    Row("transactions a second, TPC-B prepared, DUAL_WRITE, 8 clients", "pgbench straight at both", ">=", 0.85, "x", "/s",
+    Row("receives of a transaction, -S prepared, INITIAL", f"beside {HAPROXY}", "<=", 2, "", "", lambda results: calls(results, "receives")),
+    Row("EAGAIN in a transaction, -S prepared, INITIAL", f"beside {HAPROXY}", "<=", 0, "", "", lambda results: calls(results, "again")),
+    Row("rate, -S prepared, INITIAL, 8 clients", PGBOUNCER, ">=", 1.0, "x", "/s", compare("read-prepared-8", "tps", INITIAL, PGBOUNCER)),
+    Row("rate, -S prepared, DUAL_WRITE, 8 clients", INITIAL, ">=", 0.85, "x", "/s", compare("read-prepared-8", "tps", DUAL_WRITE, INITIAL)),
+    Row("rate, TPC-B prepared, DUAL_WRITE, 8 clients", "pgbench straight at both", ">=", 0.85, "x", "/s",
         compare("write-prepared-8", "tps", DUAL_WRITE, BOTH)),
-    Row("the same", PGPOOL, ">=", 4.0, "x", "/s", compare("write-prepared-8", "tps", DUAL_WRITE, PGPOOL)),
-    Row("the same, TPC-B simple", PGPOOL, ">=", 1.7, "x", "/s", compare("write-simple-8", "tps", DUAL_WRITE, PGPOOL)),
+    Row("rate, TPC-B prepared, DUAL_WRITE, 8 clients", PGPOOL, ">=", 4.0, "x", "/s", compare("write-prepared-8", "tps", DUAL_WRITE, PGPOOL)),
+    Row("rate, TPC-B simple, DUAL_WRITE, 8 clients", PGPOOL, ">=", 1.7, "x", "/s", compare("write-simple-8", "tps", DUAL_WRITE, PGPOOL)),
     Row("p50 added to -S prepared, INITIAL, 1 client", DIRECT, "<=", 30, "us", "us", compare("read-prepared-1", "p50_us", INITIAL, DIRECT, difference)),
     Row("p50 of reads, DUAL_READ at share 1.0", DUAL_WRITE, "<=", 1.10, "x", "us", shadowed("p50_us")),
     Row("p99 of reads, DUAL_READ at share 1.0", DUAL_WRITE, "<=", 1.10, "x", "us", shadowed("p99_us")),
-    Row("COPY out, INITIAL", DIRECT, ">=", 0.9, "x", "MB/s", compare("copy-out", "mb_per_second", INITIAL, DIRECT)),
-    Row("COPY in, INITIAL", DIRECT, ">=", 0.9, "x", "MB/s", compare("copy-in", "mb_per_second", INITIAL, DIRECT)),
-    Row("backfill, rows a second", PGCOPYDB, ">=", 0.7, "x", "k/s", compare("backfill", "rows_per_second", BANYAN, PGCOPYDB, scale=1e-3)),
-    Row("full verification, rate", "SQL on the slower side", ">=", 0.8, "x", "s", compare("verification", "seconds", BANYAN, SQL, inverted=True)),
+    Row("rate, COPY out, INITIAL", DIRECT, ">=", 0.9, "x", "MB/s", compare("copy-out", "mb_per_second", INITIAL, DIRECT)),
+    Row("rate, COPY in, INITIAL", DIRECT, ">=", 0.9, "x", "MB/s", compare("copy-in", "mb_per_second", INITIAL, DIRECT)),
+    Row("rate, backfill", PGCOPYDB, ">=", 0.7, "x", "k/s", compare("backfill", "rows_per_second", BANYAN, PGCOPYDB, scale=1e-3)),
+    Row("rate, full verification", "SQL on the slower side", ">=", 0.8, "x", "s", compare("verification", "seconds", BANYAN, SQL, inverted=True)),
     Row("longest wait of a client in a switchover, 32 clients", "", "<=", 100, "ms", "ms", longest_wait),
     Row("transactions failed in a switchover", "", "<=", 0, "", "", failed_in_switchover),
     Row("memory of an idle session, PSS", f"beside {PGBOUNCER}", "<=", 16, "kB", "kB",

@@ -4,11 +4,12 @@ from rows import LEFT_OUT, decimals, outcomes
 
 HEAD = ["figure of Banyan", "against", "value", "spread", "bound", "met", "Banyan", "the other", "rounds"]
 # Columns of the second table: of each way, what was measured.
-SHOWN = [("tps", "per second", 1, 0), ("p50_us", "p50 us", 1, 0), ("p99_us", "p99 us", 1, 0), ("cpu_us", "CPU us", 1, 1), ("shadowed_share", "of reads shadowed", 1, 2), ("repaired", "keys repaired", 1, 0), ("pss_kb", "PSS kB", 1, 0),
-         ("mb_per_second", "MB/s", 1, 0), ("seconds", "seconds", 1, 2), ("rows_per_second", "rows/s", 1, 0), ("sends", "sends", 1, 2),
-         ("receives", "receives", 1, 2), ("again", "EAGAIN", 1, 2), ("waits", "waits", 1, 2), ("others", "other calls", 1, 2),
-         ("pause_ms", "pause ms", 1, 1), ("wait_ms", "longest wait ms", 1, 1), ("wait_before_ms", "before ms", 1, 1),
-         ("sessions", "sessions", 1, 0), ("pss_per_session_kb", "PSS kB/session", 1, 1), ("rss_per_session_kb", "RSS kB/session", 1, 1)]
+SHOWN = [
+    ("tps", "per second", 0), ("p50_us", "p50 us", 0), ("p99_us", "p99 us", 0), ("cpu_us", "CPU us", 1), ("shadowed_share", "of reads shadowed", 2),
+    ("repaired", "keys repaired", 0), ("pss_kb", "PSS kB", 0), ("mb_per_second", "MB/s", 0), ("seconds", "seconds", 2), ("rows_per_second", "rows/s", 0),
+    ("sends", "sends", 2), ("receives", "receives", 2), ("again", "EAGAIN", 2), ("waits", "waits", 2), ("others", "other calls", 2),
+    ("pause_ms", "pause ms", 1), ("wait_ms", "longest wait ms", 1), ("wait_before_ms", "before ms", 1),
+    ("sessions", "sessions", 0), ("pss_per_session_kb", "PSS kB/session", 1), ("rss_per_session_kb", "RSS kB/session", 1)]
 
 
 def number(value, places):
@@ -72,9 +73,9 @@ def measured(results, name):
             rows.append([way, f"not measured: {errors[way]}", *[""] * (len(columns) - 1), ""])
             continue
         cells = []
-        for key, _, factor, places in columns:
+        for key, _, places in columns:
             values = [sample[key] for sample in samples.get(way, []) if key in sample]
-            cells.append(cell(spread(values).scaled(factor), places) if values else "")
+            cells.append(cell(spread(values), places) if values else "")
         rows.append([way, *cells, str(len(samples.get(way, [])))])
     return ["way", *[column[1] for column in columns], "rounds"], rows
 
@@ -107,12 +108,13 @@ def as_text(document):
 
 def as_markdown(document):
     results = document["measurements"]
-    settings = document["settings"]
+    settings, machine = document["settings"], document["machine"]
+    quick = "; --quick: less data than is said below, and the values mean little" if settings["quick"] else ""
     parts = [
         "# Benchmark",
-        f"{document['machine']['processors']} processors, {document['machine']['memory_gb']} GB of memory, {document['machine']['kernel']}, load {document['machine']['load_before']} when it began; "
-        f"{', '.join(document['machine']['versions'])}. {settings['rounds']} rounds of {settings['seconds']} s, in turn"
-        f"{'; --quick: less data than is said below, and the values mean little' if settings['quick'] else ''}. Value: the median of the rounds' values; spread: the least and the greatest.",
+        f"{machine['processors']} processors, {machine['memory_gb']} GB of memory, {machine['kernel']}, load {machine['load_before']} when it began; "
+        f"{', '.join(machine['versions'])}. {settings['rounds']} rounds of {settings['seconds']} s, in turn{quick}. "
+        "Value: the median of the rounds' values; spread: the least and the greatest.",
         markdown_table(HEAD, table_rows(results)),
         "\n".join(f"- {note}" for note in notes(results)),
         f"**{verdict(results)}.**",
