@@ -40,6 +40,18 @@ void Channel::tune(const router::Config::Tcp& settings) {
     }
 }
 
+void Channel::forget_waits() {
+    boost::system::error_code error;
+    const auto peer = socket_.remote_endpoint(error);
+    if (error) {
+        return;  // whoever reads from it finds out why
+    }
+    const auto handle = socket_.release(error);
+    if (!error) {
+        socket_.assign(peer.protocol(), handle, error);
+    }
+}
+
 void Channel::start_tls(SslPtr ssl) {
     ssl_ = std::move(ssl);
     SSL_set_fd(ssl_.get(), socket_.native_handle());

@@ -32,6 +32,11 @@ class Channel {
     /// apply to a Unix socket is left out.
     void tune(const router::Config::Tcp& settings);
 
+    /// Connecting has waited for writability, and the reactor would go on telling of it with every
+    /// wait for something else: one useless wake-up for each message. Registers the socket anew.
+    /// Nothing may be waiting for it.
+    void forget_waits();
+
     /// From now on handshake(), then everything, goes through `ssl`.
     void start_tls(SslPtr ssl);
     /// failed: error() says why.

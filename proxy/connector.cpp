@@ -126,6 +126,7 @@ void Connector::shake_hands() {
 }
 
 void Connector::succeed() {
+    channel_.forget_waits();
     const auto done = std::move(done_);
     done_ = nullptr;
     done(std::move(channel_));

@@ -1,0 +1,6 @@
+"""The ways from a client to a database that are measured, by the names they have in results."""
+DIRECT, BOTH = "direct", "both directly"
+INITIAL, DUAL_WRITE, DUAL_READ = "Banyan INITIAL", "Banyan DUAL_WRITE", "Banyan DUAL_READ"
+PGBOUNCER, HAPROXY, PGPOOL_RAW, PGPOOL = "PgBouncer", "HAProxy", "Pgpool-II raw", "Pgpool-II native"
+PGCOPYDB, BANYAN, SQL = "pgcopydb", "Banyan", "SQL"
+FLIP, FLIP_BACK = "to the target", "back to the source"
