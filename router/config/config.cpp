@@ -205,6 +205,7 @@ void read_mirror(Section section, Config::Mirror& out) {
     section.milliseconds("probe_interval_ms", out.probe_interval, 10, one_day_ms);
     section.milliseconds("longest_probe_interval_ms", out.longest_probe_interval, 10, one_day_ms);
     section.word("on_mirror_failure", out.on_failure, {"journal", "reject"});
+    section.word("synchronous_commit", out.synchronous_commit, {"off", "on"});
     section.strings("logins", out.logins);
     std::optional<DdlPolicy> ddl;
     read_ddl(section, "ddl", ddl);

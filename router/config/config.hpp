@@ -84,6 +84,8 @@ struct Config {
         std::chrono::milliseconds commit_timeout{2000};  ///< longest a client waits for the mirror
         std::chrono::milliseconds lock_timeout{1500};    ///< PostgreSQL's, on mirror connections
         std::chrono::milliseconds connect_timeout{2000};
+        /// Of sessions on the mirror: "off", or "on": an answered COMMIT is on its disk.
+        std::string synchronous_commit = "off";
         std::chrono::milliseconds ddl_timeout{10000};    ///< the same if it changed the schema
         std::uint32_t failures_to_open = 3;              ///< breaker
         std::chrono::milliseconds probe_interval{500};   ///< before the first probe; then doubled

@@ -187,15 +187,17 @@ void SessionMachine::server_connected(Side side, bool encrypted) {
 }
 
 // Row images carry final values: triggers and foreign keys of the mirror must not act on them
-// again. The client's own timeouts must not cut the mirror's half, and a mirrored commit counts as
-// durable once answered, whatever the client asked of its own.
+// again. The client's own timeouts must not cut the mirror's half. The next transaction's rows wait
+// behind the mirror's COMMIT, and with them its own: unless told otherwise, that does not wait for the
+// disk. What a crash of the mirror takes with it is verified then (router/migration/README.md).
 std::string SessionMachine::mirror_setup_sql() const {
     const std::string role =
         mutant("mirror_triggers_fire") ? "" : "SET session_replication_role = replica; ";
     return role + "SET lock_timeout = " +
            std::to_string(config_.mirror.lock_timeout.count()) +
            "; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; "
-           "SET default_transaction_read_only = off; SET synchronous_commit = on";
+           "SET default_transaction_read_only = off; SET synchronous_commit = " +
+           config_.mirror.synchronous_commit;
 }
 
 // The client's answer to the server's challenge, as it is; a SCRAM exchange is watched, and translated

@@ -148,7 +148,7 @@ users = [{name = "n", source_password = "o", target_password = "p"}]
 state = {directory = "q"}
 journal = {durability = "power", max_transaction_keys = 35, max_dirty_keys = 136}
 lease = {ttl_ms = 3000}
-mirror = {commit_timeout_ms = 14, lock_timeout_ms = 13, connect_timeout_ms = 15, failures_to_open = 16, probe_interval_ms = 17, longest_probe_interval_ms = 35, on_mirror_failure = "reject", logins = ["service_role"], ddl_timeout_ms = 18, ddl = "primary_only", ddl_in_dual_write = "mirror", ddl_in_dual_read = "refuse", ddl_in_switchover = "refuse", allow_md5 = false, allow_cleartext = "never"}
+mirror = {commit_timeout_ms = 14, lock_timeout_ms = 13, connect_timeout_ms = 15, failures_to_open = 16, probe_interval_ms = 17, longest_probe_interval_ms = 35, on_mirror_failure = "reject", synchronous_commit = "on", logins = ["service_role"], ddl_timeout_ms = 18, ddl = "primary_only", ddl_in_dual_write = "mirror", ddl_in_dual_read = "refuse", ddl_in_switchover = "refuse", allow_md5 = false, allow_cleartext = "never"}
 backfill = {workers = 18, chunk_time_ms = 19, max_chunk_rows = 20, max_rows_per_second = 21}
 repair = {max_keys_per_second = 36, adaptive = false}
 shadow = {share = 0.25, recheck_attempts = 22, max_discrepancies = 23, log = "r", redact = false, min_samples = 24}
@@ -242,9 +242,10 @@ log = {level = "debug", format = "json"}
     EXPECT_EQ(durability, "power");
     EXPECT_EQ(lease.ttl, milliseconds(3000));
     {
-        const auto& [commit, lock, connect, ddl_timeout, failures, probe, longest_probe,
+        const auto& [commit, lock, connect, synchronous_commit, ddl_timeout, failures, probe, longest_probe,
                      on_failure, logins, ddl, ddl_in_dual_write, ddl_in_dual_read, ddl_in_switchover, md5, cleartext] =
             mirror;
+        EXPECT_EQ(synchronous_commit, "on");
         EXPECT_EQ(ddl_timeout, milliseconds(18));
         EXPECT_EQ(ddl, DdlPolicy::primary_only);
         EXPECT_EQ(ddl_in_dual_write, DdlPolicy::mirror);
