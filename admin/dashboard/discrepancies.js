@@ -1,7 +1,7 @@
 // Shadow reads that gave other rows on the mirror: groups, and one group down to its cells.
 import { useState } from "./vendor/preact-hooks.js";
 import { send } from "./api.js";
-import { ago, count, moment, words } from "./format.js";
+import { ago, count, moment, times, words } from "./format.js";
 import { useClock, useResource } from "./live.js";
 import { pair, redacted } from "./diff.js";
 import { Badge, Card, Fact, Problem, Table, forbidden, html, useAction } from "./ui.js";
@@ -53,7 +53,7 @@ export function Discrepancy({ id }) {
   const hidden = group.samples.some((sample) => [...sample.only_on_primary, ...sample.only_on_mirror].flat().some(redacted));
   return html`<${Problem} error=${error}/><div class="grid">
     <${Card} title="Statement" id="statement" wide extra=${html`<${Known} group=${group}/>`}><pre class="sql-text" tabindex="0">${group.sql}</pre>
-      <dl class="facts compact"><${Fact} name="Kind">${words(group.kind)}<//><${Fact} name="Tables">${group.tables.join(", ") || "–"}<//><${Fact} name="Seen">${count(group.count)} times<//>
+      <dl class="facts compact"><${Fact} name="Kind">${words(group.kind)}<//><${Fact} name="Tables">${group.tables.join(", ") || "–"}<//><${Fact} name="Seen">${times(group.count)}<//>
       <${Fact} name="First">${moment(group.first_seen_unix_ms)}<//><${Fact} name="Last">${moment(group.last_seen_unix_ms)}<//><${Fact} name="Phase">${words(group.phase)}<//><${Fact} name="Role">${group.user}<//>
       ${group.acknowledged && html`<${Fact} name="Acknowledged">by ${group.acknowledged_by}${group.note && html`<small>${group.note}</small>`}<//>`}</dl>
       <form class="inline" onSubmit=${submit}><label for="note">Note</label><input id="note" name="note" autocomplete="off" placeholder="why this is known"/>

@@ -30,6 +30,14 @@ export function moment(unixMs) {
   return `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())} ${clock(unixMs)}`;
 }
 
+/** The time alone if it is today. */
+export const when = (unixMs) => (new Date(unixMs).toDateString() === new Date().toDateString() ? clock(unixMs) : moment(unixMs));
+
+/** Rows so far, of those that the planner guessed, if the guess is worth telling. */
+export const rows_of = (rows, estimated, done) => `${count(rows)}${!done && estimated > rows ? ` of about ${compact(estimated)}` : ""} rows`;
+
+export const times = (n) => (n === 1 ? "once" : `${count(n)} times`);
+
 export function bytes(n) {
   if (n === null || n === undefined) return none;
   const units = ["B", "kB", "MB", "GB", "TB"];

@@ -1,7 +1,7 @@
 // The phases, the gates between them, and the change from one to the next.
 import { useEffect, useState } from "./vendor/preact-hooks.js";
 import { send } from "./api.js";
-import { clock, count, duration, moment, value, words } from "./format.js";
+import { clock, count, duration, moment, value, when, words } from "./format.js";
 import { useClock, useResource } from "./live.js";
 import { Badge, Button, Card, Dialog, Problem, State, forbidden, html, useAction } from "./ui.js";
 
@@ -21,19 +21,25 @@ export function Stepper({ status }) {
     <li class=${index < at ? "past" : index === at ? "current" : index === going ? "going" : ""} aria-current=${index === at ? "step" : undefined}>
       <span class="mark" aria-hidden="true">${index < at ? "✓" : index + 1}</span>
       <span class="step"><b>${words(phase)}</b><small>${about[phase]}</small>
-      ${index === at && html`<small class="tag">current, since ${moment(status.phase_since_unix_ms)}</small>`}
+      ${index === at && html`<small class="tag">current${status.phase_since_unix_ms ? ` since ${when(status.phase_since_unix_ms)}` : ""}</small>`}
       ${index === going && html`<small class="tag">on the way</small>`}</span></li>`)}</ol>`;
 }
 
 /** Gates, those that are shut first, each with its reason and its numbers. */
 export function Gates({ gates, caption }) {
-  const order = { fail: 0, inconclusive: 1, pass: 2 };
-  const sorted = [...gates].sort((a, b) => order[a.verdict] - order[b.verdict]);
+  const order = { fail: 0, inconclusive: 1 };
+  const shut = gates.filter((gate) => gate.verdict !== "pass").sort((a, b) => order[a.verdict] - order[b.verdict]);
+  const open = gates.filter((gate) => gate.verdict === "pass");
   if (!gates.length) return html`<p class="empty">No gate: this step waits for nothing.</p>`;
+  return html`${shut.length > 0 && html`<${GateTable} gates=${shut} caption=${`${caption}, shut`}/>`}
+    ${open.length > 0 && html`<details class="open-gates"><summary>${count(open.length)} open: <span class="muted">${open.map((gate) => words(gate.name)).join(", ")}</span></summary><${GateTable} gates=${open} caption=${`${caption}, open`}/></details>`}`;
+}
+
+function GateTable({ gates, caption }) {
   return html`<div class="scroll" tabindex="0" role="region" aria-label=${caption}><table class="gates"><caption class="sr-only">${caption}</caption>
     <thead><tr><th scope="col">Gate</th><th scope="col">Verdict</th><th scope="col" class="number">Value</th><th scope="col" class="number">Threshold</th>
       <th scope="col" class="number">Samples</th><th scope="col">Reason</th></tr></thead>
-    <tbody>${sorted.map((gate) => html`<tr key=${gate.name} class=${gate.verdict}><th scope="row">${words(gate.name)}</th><td><${State} of=${gate.verdict}/></td>
+    <tbody>${gates.map((gate) => html`<tr key=${gate.name} class=${gate.verdict}><th scope="row">${words(gate.name)}</th><td><${State} of=${gate.verdict}/></td>
       <td class="number">${value(gate.value)}</td><td class="number">${value(gate.threshold)}</td>
       <td class="number">${gate.samples === null ? "–" : `${count(gate.samples)}${gate.minimum_samples === null ? "" : ` of ${count(gate.minimum_samples)}`}`}</td>
       <td class="wrap">${gate.explanation || html`<span class="muted">–</span>`}${gate.verdict !== "pass" && !gate.overridable && html` <span class="muted">Cannot be overridden.</span>`}</td></tr>`)}</tbody></table></div>`;
