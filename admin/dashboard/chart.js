@@ -6,7 +6,13 @@ import { compact } from "./format.js";
 import { history } from "./metrics.js";
 import { html } from "./ui.js";
 
-const shortest_s = 120;  // of the time axis
+const shortest_s = 120;
+
+/** Of the time axis: what is known, but two minutes at least. */
+function span() {
+  const end = history.times.at(-1) ?? Date.now() / 1000;
+  return [Math.min(history.times[0] ?? end, end - shortest_s), end];
+}
 
 function colour(element, name) {
   element.className = `probe ${name}`;
@@ -19,8 +25,8 @@ function options(probe, width, height, series, unit) {
   const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
   const font = `${Math.round(rem * 0.78)}px system-ui, sans-serif`;
   return {
-    width, height, legend: { show: false }, cursor: { show: false }, padding: [8, 8, 0, 0],
-    scales: { x: { time: true, range: (_, low, high) => { const end = high ?? Date.now() / 1000; return [end - Math.max(shortest_s, end - (low ?? end)), end]; } }, y: { range: (_, low, high) => [0, Math.max(1, (high ?? 1) * 1.15)] } },
+    width, height, legend: { show: false }, cursor: { show: false }, padding: [8, rem * 2, 0, 0],
+    scales: { x: { time: true, range: span }, y: { range: (_, low, high) => [0, Math.max(1, (high ?? 1) * 1.15)] } },
     axes: [
       { stroke: muted, grid: { show: false }, ticks: { show: false }, font, size: rem * 1.8,
         values: (_, ticks) => ticks.map((tick) => new Date(tick * 1000).toLocaleTimeString("en-GB")), space: rem * 7 },

@@ -36,6 +36,7 @@ export const when = (unixMs) => (new Date(unixMs).toDateString() === new Date().
 /** Rows so far, of those that the planner guessed, if the guess is worth telling. */
 export const rows_of = (rows, estimated, done) => `${count(rows)}${!done && estimated > rows ? ` of about ${compact(estimated)}` : ""} rows`;
 
+export const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
 export const times = (n) => (n === 1 ? "once" : `${count(n)} times`);
 
 export function bytes(n) {
@@ -49,7 +50,9 @@ export function bytes(n) {
 /** A JSON value in a line: a gate's value, an audit entry's before. */
 export function value(v) {
   if (v === null || v === undefined) return none;
-  return typeof v === "number" ? whole.format(v) : typeof v === "string" ? v : JSON.stringify(v);
+  return typeof v === "number" ? whole.format(v) : typeof v === "string" ? v
+    : typeof v !== "object" || Array.isArray(v) ? JSON.stringify(v)
+    : Object.entries(v).filter(([, one]) => one !== "" && one !== null).map(([name, one]) => `${words(name)}: ${value(one)}`).join(", ");
 }
 
 export const words = (name) => String(name ?? "").replaceAll("_", " ");

@@ -15,9 +15,9 @@ export function Overview() {
     <section class="card wide" aria-labelledby="traffic"><header><h2 id="traffic">Traffic of both sides</h2><span class="muted">last ten minutes, from /metrics every 2 s</span></header>
       <${Problem} error=${history.error}/>
       <div class="charts">
-        <${Chart} title="Statements per second" series=${[{ name: "queries", label: `clients → ${status.primary}`, side: "primary" }, { name: "shadow_sent", label: "shadow reads → mirror", side: "mirror" }]}/>
-        <${Chart} title="Row changes per second" series=${[{ name: "rows_captured", label: `on the ${status.primary}`, side: "primary" }, { name: "rows_applied", label: "applied to the mirror", side: "mirror" }]}/>
-        <${Chart} title="Mirror latency" unit=" ms" series=${[{ name: "mirror_wait_ms", label: "mean wait of a client for the mirror", side: "mirror" }]} note="What mirroring adds. /metrics has no latency of the primary."/>
+        <${Chart} title="Statements per second" series=${[{ name: "queries", label: `${status.primary} (clients)`, side: "primary" }, { name: "shadow_sent", label: "mirror (shadow)", side: "mirror" }]}/>
+        <${Chart} title="Row changes per second" series=${[{ name: "rows_captured", label: status.primary, side: "primary" }, { name: "rows_applied", label: "mirror (applied)", side: "mirror" }]}/>
+        <${Chart} title="Mirror latency" unit=" ms" series=${[{ name: "mirror_wait_ms", label: "mean wait for the mirror", side: "mirror" }]} note="What clients wait for mirroring. /metrics has no latency of the primary."/>
       </div></section>
     <${Sync} status=${status} now=${now}/>
   </div>`;
@@ -28,6 +28,12 @@ function Server({ name, side, role }) {
   return html`<${Fact} name=${html`${name} <span class="muted">${role}</span>`}><${Badge} kind=${kind} title=${side.error}>${side.reachable === null ? "not asked yet" : side.reachable ? "reachable" : "unreachable"}<//>
     ${side.in_recovery && html` <${Badge} kind="warn">standby<//>`}${side.last_change && html` <small class="muted">${words(side.last_change)}</small>`}
     ${side.error && html`<small class="wrap">${side.error}</small>`}<//>`;
+}
+
+function renewed(lease) {
+  const held = ["source", "target"].filter((side) => lease[side]?.held);
+  if (lease.state === "lost") return `to ${lease.lost_to}`;
+  return held.length ? `on ${held.join(" and ")}, renewed ${duration(Math.max(...held.map((side) => lease[side].renewed_ms_ago ?? 0)))} ago` : "kept while mirroring";
 }
 
 function Health({ status, now }) {
@@ -42,7 +48,7 @@ function Health({ status, now }) {
     <${Fact} name="Dirty keys"><b class="big">${count(journal.dirty)}</b><small>${journal.dirty > 0 ? `oldest ${duration(journal.oldest_dirty_ms)}` : "nothing waits for repair"}</small><//>
     <${Fact} name="Suspect tables"><b class="big">${count(journal.suspect_tables)}</b>${journal.suspect_tables > 0 ? html`<a href="#/tables"><${Badge} kind="warn">being verified<//></a>` : html`<small>none</small>`}<//>
     <${Fact} name="Discrepancies"><b class="big">${count(shadow.unacknowledged)}</b>${shadow.unacknowledged > 0 ? html`<a href="#/discrepancies"><${Badge} kind="bad">not acknowledged<//></a>` : html`<small>none unacknowledged</small>`}<//>
-    <${Fact} name="Lease">${lease ? html`<${State} of=${lease.state}/><small>${["source", "target"].filter((side) => lease[side]?.held).map((side) => `${side} ${duration(lease[side].renewed_ms_ago)} ago`).join(", ") || "kept while mirroring"}</small>` : html`<${Badge}>none<//>`}<//>
+    <${Fact} name="Lease">${lease ? html`<${State} of=${lease.state}/><small>${renewed(lease)}</small>` : html`<${Badge}>none<//>`}<//>
     <${Fact} name="Sessions"><b class="big">${count(sessions.total)}</b><small>${count(sessions.adopted)} in this phase${sessions.without_mirror > 0 ? `, ${count(sessions.without_mirror)} without a mirror` : ""}${sessions.oldest_transaction_ms > 0 ? `, oldest transaction ${duration(sessions.oldest_transaction_ms)}` : ""}</small><//>
     <${Fact} name="Last flip">${status.last_flip ? html`<b class="big">${duration(status.last_flip.pause_microseconds / 1000)}</b><small>longest wait of a client, ${ago(status.last_flip.at_unix_ms, now)}</small>` : html`<span class="muted">none yet</span>`}<//>
   </dl></section>`;

@@ -41,7 +41,7 @@ function GateTable({ gates, caption }) {
       <th scope="col" class="number">Samples</th><th scope="col">Reason</th></tr></thead>
     <tbody>${gates.map((gate) => html`<tr key=${gate.name} class=${gate.verdict}><th scope="row">${words(gate.name)}</th><td><${State} of=${gate.verdict}/></td>
       <td class="number">${value(gate.value)}</td><td class="number">${value(gate.threshold)}</td>
-      <td class="number">${gate.samples === null ? "–" : `${count(gate.samples)}${gate.minimum_samples === null ? "" : ` of ${count(gate.minimum_samples)}`}`}</td>
+      <td class="number">${gate.samples === null ? "–" : `${count(gate.samples)}${gate.minimum_samples === null ? "" : `, needs ${count(gate.minimum_samples)}`}`}</td>
       <td class="wrap">${gate.explanation || html`<span class="muted">–</span>`}${gate.verdict !== "pass" && !gate.overridable && html` <span class="muted">Cannot be overridden.</span>`}</td></tr>`)}</tbody></table></div>`;
 }
 
@@ -103,7 +103,7 @@ function LastTransition({ running }) {
   const all = (data?.transitions ?? []).filter((one) => one.id !== running?.id);
   if (!all.length) return html`<${Problem} error=${error}/>`;
   return html`<details class="sub"><summary>Earlier transitions <span class="muted">(${all.length}; last: ${words(all[0].from)} → ${words(all[0].to)}</span> <${State} of=${all[0].state}/><span class="muted">)</span></summary>
-    ${all.slice(0, 10).map((one) => html`<details class="transition" key=${one.id}><summary><b>${one.id}</b> ${words(one.from)} → ${words(one.to)} <${State} of=${one.state}/>
+    ${all.slice(0, 10).map((one) => html`<details class="transition" key=${one.id}><summary><b>${one.id}</b> ${words(one.from)} → ${words(one.to)} <${State} of=${one.state}/>${" "}
       <span class="muted">${moment(one.created_unix_ms)} by ${one.actor}: ${one.reason}</span></summary>
       ${one.error && html`<p class="problem">${one.error}</p>`}
       ${one.pause_microseconds !== null && html`<p>Longest wait of a client: <b>${duration(one.pause_microseconds / 1000)}</b></p>`}

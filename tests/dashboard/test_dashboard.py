@@ -117,6 +117,18 @@ def test_names_that_are_html_are_shown_as_text(migration, browse):
         browse(banyan, "hostile", table=HOSTILE_TABLE, column=HOSTILE_COLUMN, application=HOSTILE_APPLICATION)
 
 
+def test_a_transition_that_waits_can_be_cancelled(migration, browse):
+    banyan = migration(SCHEMA, ROWS, switchover={"deadline_ms": 120_000})
+    with contextlib.closing(banyan.connect(autocommit=False)) as connection, connection.cursor() as cursor:
+        cursor.execute("update item set price = 0 where id = 1")  # keeps its phase until it ends
+        browse(banyan, "running")
+    assert banyan.admin.phase() == "INITIAL"
+
+
+def test_it_says_how_fresh_it_is(migration, browse):
+    browse(migration(SCHEMA, ROWS), "fresh")
+
+
 def test_ten_thousand_discrepancies_and_none(migration, browse):
     browse(migration(SCHEMA, ROWS), "many")
 
