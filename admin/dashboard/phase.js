@@ -2,7 +2,7 @@
 import { useEffect, useState } from "./vendor/preact-hooks.js";
 import { send } from "./api.js";
 import { clock, count, duration, moment, value, when, words } from "./format.js";
-import { useClock, useResource } from "./live.js";
+import { useClock, useLive, useResource } from "./live.js";
 import { Badge, Button, Card, Dialog, Problem, State, forbidden, html, useAction } from "./ui.js";
 
 export const phases = ["INITIAL", "DUAL_WRITE", "DUAL_READ", "SWITCHOVER", "COMPLETE"];
@@ -47,11 +47,12 @@ function GateTable({ gates, caption }) {
 
 export function PhaseCard({ status }) {
   const [asked, setAsked] = useState(null);
+  const { mode } = useLive();
   const at = phases.indexOf(status.phase);
   const forward = phases[at + 1] ?? null;
   const backward = at > 0 && status.phase !== "COMPLETE" ? phases[at - 1] : null;
   const running = status.transition ? `the transition ${status.transition.id} is under way` : "";
-  const why = forbidden("operator") || running;
+  const why = forbidden("operator") || running || (mode === "stale" ? "what is shown here is stale" : "");
   return html`<${Card} title="Migration" id="migration" wide extra=${html`<div class="actions">
       <${Button} why=${why || (backward ? "" : status.phase === "COMPLETE" ? "COMPLETE cannot be taken back" : "this is the first phase")} onClick=${() => setAsked(backward)}>Roll back${backward && ` to ${words(backward)}`}<//>
       <${Button} kind="primary" why=${why || (forward ? "" : "this is the last phase")} onClick=${() => setAsked(forward)}>Advance${forward && ` to ${words(forward)}`}<//></div>`}>

@@ -12,6 +12,8 @@ await scenario(async ({ page, assert, signIn, until, shot }) => {
   await says("live, polled");
   await page.route("**/api/v1/status", (route) => route.abort());
   await says("stale since");
+  await page.getByRole("alert").filter({ hasText: "No news from Banyan since" }).waitFor();
+  assert.match(await page.getByRole("button", { name: /^Advance/ }).getAttribute("title"), /stale/);
   await shot("stale");
   await page.unroute("**/api/v1/status");
   await says("live, polled");
