@@ -41,7 +41,7 @@ function GateTable({ gates, caption }) {
       <th scope="col" class="number">Samples</th><th scope="col">Reason</th></tr></thead>
     <tbody>${gates.map((gate) => html`<tr key=${gate.name} class=${gate.verdict}><th scope="row">${words(gate.name)}</th><td><${State} of=${gate.verdict}/></td>
       <td class="number">${value(gate.value)}</td><td class="number">${value(gate.threshold)}</td>
-      <td class="number">${gate.samples === null ? "–" : `${count(gate.samples)}${gate.minimum_samples === null ? "" : `, needs ${count(gate.minimum_samples)}`}`}</td>
+      <td class="number">${gate.samples === null ? "–" : `${count(gate.samples)}${gate.minimum_samples === null ? "" : `,\u00a0needs\u00a0${count(gate.minimum_samples)}`}`}</td>
       <td class="wrap">${gate.explanation || html`<span class="muted">–</span>`}${gate.verdict !== "pass" && !gate.overridable && html` <span class="muted">Cannot be overridden.</span>`}</td></tr>`)}</tbody></table></div>`;
 }
 
@@ -159,7 +159,7 @@ function ChangeDialog({ status, to, onClose }) {
     <form onSubmit=${submit} noValidate>
       ${to === "COMPLETE" && html`<p class="problem"><span class="icon" aria-hidden="true">!</span>COMPLETE cannot be taken back: from then on the source falls behind.</p>`}
       ${shut.length > 0 && html`<fieldset><legend>Gates are shut</legend><label class="check"><input type="checkbox" checked=${override} aria-disabled=${whyNoOverride ? "true" : undefined}
-          aria-describedby="override-why" onClick=${(event) => { if (whyNoOverride) event.preventDefault(); else setOverride(event.target.checked); }}/>
+          aria-describedby="override-why" onClick=${(event) => { if (whyNoOverride) event.preventDefault(); else { setOverride(event.target.checked); setProblems({}); } }}/>
           Override them; who, when and why is audited</label>
         <p class="note" id="override-why">${whyNoOverride && `Not possible: ${whyNoOverride}.`}</p>
         ${problems.gates && html`<p class="problem" role="alert">${problems.gates}</p>`}</fieldset>`}

@@ -31,7 +31,7 @@ await scenario(async ({ page, assert, signIn, shot, until }) => {
   await shot("override");
   await go();
   await until(async () => (await page.locator('[aria-current="step"]').innerText()).includes("SWITCHOVER") && (await page.getByText(/is under way/).count()) === 0, "the phase becomes SWITCHOVER");
-  await page.getByText("longest wait of a client").waitFor();
+  await page.getByText(/^longest wait of a client, /).waitFor();
   assert.equal(sent.length, 1);
   assert.equal(sent[0].override_gates, true);
   await shot("switchover");
