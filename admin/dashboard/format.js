@@ -5,7 +5,10 @@ const short = new Intl.NumberFormat("en", { notation: "compact", maximumFraction
 
 export const count = (n) => (n === null || n === undefined ? none : whole.format(n));
 export const compact = (n) => (n === null || n === undefined ? none : Math.abs(n) < 10_000 ? whole.format(Math.round(n)) : short.format(n));
-export const rate = (n) => (n === null || n === undefined ? none : n < 10 ? n.toFixed(1) : compact(n));
+export const rate = (n) => (n === null || n === undefined ? none : n > 0 && n < 10 ? n.toFixed(1) : compact(n));
+
+/** What there is to say, in a line. */
+export const line = (...parts) => parts.filter(Boolean).join(" · ");
 
 export function duration(ms) {
   if (ms === null || ms === undefined || !Number.isFinite(ms)) return none;

@@ -15,7 +15,7 @@ export function Journal() {
     <${Card} wide title="State" id="state" extra=${it.failed ? html`<${Badge} kind="bad">writes fail<//>` : html`<${Badge} kind="good">writing<//>`}><dl class="facts">
       <${Fact} name="In flight"><b class="big">${count(it.in_flight)}</b><small>${it.in_flight > 0 ? `oldest ${duration(it.oldest_in_flight_ms)}` : "no commit is open"}</small><//>
       <${Fact} name="In limbo"><b class="big">${count(it.limbo)}</b><small>outcome unknown</small><//>
-      <${Fact} name="Dirty keys"><b class="big">${count(it.dirty)}</b><small>${it.dirty > 0 ? `oldest ${duration(it.oldest_dirty_ms)}; ` : ""}at most ${count(it.max_dirty_keys)}</small><//>
+      <${Fact} name="Dirty keys"><b class="big">${count(it.dirty)}</b><small>${it.dirty > 0 ? `oldest ${duration(it.oldest_dirty_ms)}; ` : ""}limit ${count(it.max_dirty_keys)}</small><//>
       <${Fact} name="Suspect tables"><b class="big">${count(it.suspect_tables)}</b><//>
       <${Fact} name="Repaired"><b class="big">${count(it.repaired_total)}</b><small>keys since the start</small><//>
       <${Fact} name="Entries"><b class="big">${count(it.journaled_total)}</b><small>${count(it.batches_total)} batches of ${it.mean_batch?.toFixed?.(1) ?? "–"}</small><//>

@@ -1,6 +1,6 @@
 // What an SRE sees at a glance.
 import { Chart } from "./chart.js";
-import { ago, bytes, compact, count, duration, rate, rows_of, times, words } from "./format.js";
+import { ago, bytes, compact, count, duration, line, rate, rows_of, times, words } from "./format.js";
 import { useClock, useLive } from "./live.js";
 import { history } from "./metrics.js";
 import { PhaseCard } from "./phase.js";
@@ -43,10 +43,10 @@ function Health({ status, now }) {
     <${Server} name="Source" side=${status.source} role=${role("source")}/>
     <${Server} name="Target" side=${status.target} role=${role("target")}/>
     <${Fact} name="Breaker"><${State} of=${breaker.state}/><small>${breaker.state === "closed" ? breaker.opened_total === 0 ? "never opened" : `opened ${times(breaker.opened_total)}` : `${words(breaker.cause)} for ${duration(breaker.open_ms)}`}</small>
-      ${breaker.detail && breaker.state !== "closed" && html`<small class="wrap">${breaker.detail}</small>`}<//>
+      ${breaker.detail && breaker.state !== "closed" && ![status.source.error, status.target.error].includes(breaker.detail) && html`<small class="wrap">${breaker.detail}</small>`}<//>
     <${Fact} name="Journal">${journal.failed ? html`<${Badge} kind="bad">writes fail<//>` : html`<${Badge} kind="good">writing<//>`}<small>${count(journal.in_flight)} in flight${journal.limbo > 0 ? `, ${count(journal.limbo)} in limbo` : ""}, ${bytes(journal.bytes)}</small><//>
     <${Fact} name="Dirty keys"><b class="big">${count(journal.dirty)}</b><small>${journal.dirty > 0 ? `oldest ${duration(journal.oldest_dirty_ms)}` : "nothing waits for repair"}</small><//>
-    <${Fact} name="Suspect tables"><b class="big">${count(journal.suspect_tables)}</b>${journal.suspect_tables > 0 ? html`<a href="#/tables"><${Badge} kind="warn">being verified<//></a>` : html`<small>none</small>`}<//>
+    <${Fact} name="Suspect tables"><b class="big">${count(journal.suspect_tables)}</b>${journal.suspect_tables > 0 ? html`<a href="#/tables"><${Badge} kind="warn">not verified<//></a>` : html`<small>none</small>`}<//>
     <${Fact} name="Discrepancies"><b class="big">${count(shadow.unacknowledged)}</b>${shadow.unacknowledged > 0 ? html`<a href="#/discrepancies"><${Badge} kind="bad">not acknowledged<//></a>` : html`<small>none unacknowledged</small>`}<//>
     <${Fact} name="Lease">${lease ? html`<${State} of=${lease.state}/><small>${renewed(lease)}</small>` : html`<${Badge}>none<//>`}<//>
     <${Fact} name="Sessions"><b class="big">${count(sessions.total)}</b><small>${count(sessions.adopted)} in this phase${sessions.without_mirror > 0 ? `, ${count(sessions.without_mirror)} without a mirror` : ""}${sessions.oldest_transaction_ms > 0 ? `, oldest transaction ${duration(sessions.oldest_transaction_ms)}` : ""}</small><//>
@@ -62,14 +62,14 @@ function Sync({ status }) {
   <${Card} title="Backfill" id="backfill" extra=${html`<${State} of=${backfill.state}/>`}>
     <p class="big-line"><b class="big">${rows_of(backfill.rows_copied, backfill.rows_estimated, backfill.state === "done")}</b></p>
     <${Bar} done=${backfill.state === "done" ? 1 : backfill.rows_copied} total=${backfill.state === "done" ? 1 : backfill.rows_estimated} label="Backfill"/>
-    <small>${count(backfill.tables_done)} of ${count(backfill.tables_total)} tables ${per(backfill.rows_per_second)} ${backfill.eta_seconds !== null && backfill.state !== "done" ? `about ${duration(backfill.eta_seconds * 1000)} left` : ""} ${backfill.throttle_reason && `throttled: ${words(backfill.throttle_reason)}`}</small><//>
+    <small>${line(`${count(backfill.tables_done)} of ${count(backfill.tables_total)} tables`, per(backfill.rows_per_second), backfill.eta_seconds !== null && backfill.state !== "done" && `about ${duration(backfill.eta_seconds * 1000)} left`, backfill.throttle_reason && `throttled: ${words(backfill.throttle_reason)}`)}</small><//>
   <${Card} title="Verification" id="verification" extra=${verification.running ? html`<${State} of="running"/>` : verification.tables_different > 0 ? html`<${State} of="different"/>` : null}>
     <p class="big-line"><b class="big">${count(verification.tables_equal)}</b> of ${count(verification.tables_total)} tables equal</p>
     <${Bar} done=${verification.tables_equal} total=${verification.tables_total} label="Tables verified equal"/>
     <small>${count(verification.tables_different)} differ</small><//>
   <${Card} title="Repair" id="repair" extra=${html`<${State} of=${repair.running ? "running" : "idle"}/>`}>
     <p class="big-line"><b class="big">${count(status.journal.dirty)}</b> dirty keys, ${count(repair.repaired)} repaired</p>
-    <small>${rate(repair.keys_per_second)} keys/s ${status.journal.dirty > 0 && repair.eta_seconds !== null ? `about ${duration(repair.eta_seconds * 1000)} left` : ""} ${repair.throttle_reason && `throttled: ${words(repair.throttle_reason)}`}</small>
+    <small>${line(`${rate(repair.keys_per_second)} keys/s`, status.journal.dirty > 0 && repair.eta_seconds !== null && `about ${duration(repair.eta_seconds * 1000)} left`, repair.throttle_reason && `throttled: ${words(repair.throttle_reason)}`)}</small>
     ${repair.last_error && html`<p class="note">${repair.last_error}</p>`}<//>
   <${Card} title="Shadow reads" id="shadow" extra=${html`<${Badge} kind=${shadow.active ? "run" : "off"}>${shadow.active ? "comparing" : "off"}<//>`}>
     <p class="big-line"><b class="big">${compact(shadow.matched)}</b> matched of ${compact(decided)}</p>

@@ -1,6 +1,6 @@
 // Tables: how exact, how far copied, how well verified.
 import { send } from "./api.js";
-import { ago, clock, compact, count, duration, moment, rate, rows_of, words } from "./format.js";
+import { ago, clock, compact, count, duration, line, moment, rate, rows_of, words } from "./format.js";
 import { useClock, useLive, useResource } from "./live.js";
 import { Badge, Bar, Button, Card, Fact, Problem, State, Table, forbidden, html, useAction } from "./ui.js";
 
@@ -11,7 +11,7 @@ function Copied({ backfill }) {
   const done = backfill.state === "done";
   return html`<div class="progress"><span><${State} of=${backfill.state}/> <span class="number">${compact(backfill.rows_copied)}${done ? "" : ` of ${compact(backfill.rows_estimated)}`}</span></span>
     ${!done && html`<${Bar} done=${backfill.rows_copied} total=${backfill.rows_estimated} label="Copied"/>
-    <small>${backfill.rows_per_second > 0 ? `${rate(backfill.rows_per_second)} rows/s ` : ""}${eta(backfill.rows_copied, backfill.rows_estimated, backfill.rows_per_second)}${backfill.waiting_for ? ` waits for ${backfill.waiting_for}` : ""}</small>`}
+    <small>${line(backfill.rows_per_second > 0 && `${rate(backfill.rows_per_second)} rows/s`, eta(backfill.rows_copied, backfill.rows_estimated, backfill.rows_per_second), backfill.waiting_for && `waits for ${backfill.waiting_for}`)}</small>`}
     ${backfill.error && html`<small class="wrap">${backfill.error}</small>`}</div>`;
 }
 
@@ -61,7 +61,7 @@ export function Tables() {
     <${Card} title="Backfill" id="backfill" extra=${html`<${State} of=${it.state}/>`}>
       <p class="big-line"><b class="big">${rows_of(it.rows_copied, it.rows_estimated, it.state === "done")}</b>, ${count(it.tables_done)} of ${count(it.tables_total)} tables</p>
       <${Bar} done=${it.state === "done" ? 1 : it.rows_copied} total=${it.state === "done" ? 1 : it.rows_estimated} label="Backfill"/>
-      <small>${it.rows_per_second > 0 ? `${rate(it.rows_per_second)} rows/s ` : ""}${it.eta_seconds !== null && it.state !== "done" ? `about ${duration(it.eta_seconds * 1000)} left ` : ""}${it.throttle_reason ? `throttled: ${words(it.throttle_reason)}` : ""}</small>
+      <small>${line(it.rows_per_second > 0 && `${rate(it.rows_per_second)} rows/s`, it.eta_seconds !== null && it.state !== "done" && `about ${duration(it.eta_seconds * 1000)} left`, it.throttle_reason && `throttled: ${words(it.throttle_reason)}`)}</small>
       <div class="actions">${["start", "pause", "resume"].map((name) => html`<${Button} why=${operator || (status.mirroring ? "" : "nothing is mirrored in this phase")} busy=${backfill.busy} onClick=${() => act(name)}>${name[0].toUpperCase() + name.slice(1)}<//>`)}<span role="status">${backfill.done}</span></div>
       <${Problem} error=${backfill.error}/><//>
     <${Card} title="Verification" id="verifications" extra=${html`<span class="muted">newest first</span>`}>
