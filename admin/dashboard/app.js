@@ -84,7 +84,7 @@ async function look() {
 }
 
 function Frame({ onSignOut }) {
-  const { status, refused } = useLive();
+  const { status, refused, mode, heard_unix_ms } = useLive();
   const [now, setNow] = useState(route());
   const [theme, setTheme] = useState(document.documentElement.dataset.theme);
   const heading = useRef();
@@ -120,6 +120,7 @@ function Frame({ onSignOut }) {
     <nav class="side" aria-label="Pages"><ul>${pages.map(([name, title]) => html`<li><a href=${`#/${name}`} aria-current=${now.name === name ? "page" : undefined}>${title}
       ${name === "discrepancies" && unacknowledged > 0 && html`<span class="pill">${unacknowledged > 999 ? "999+" : unacknowledged}<span class="sr-only"> unacknowledged</span></span>`}</a></li>`)}</ul></nav>
     <main id="main"><h1 tabindex="-1" ref=${heading}>${now.id ? html`<a class="back" href=${`#/${now.name}`}>${now.title}</a> <span class="sr-only">: </span><span class="id">${now.id}</span>` : now.title}</h1>
+      ${mode === "stale" && html`<p class="problem" role="alert"><span class="icon" aria-hidden="true">✕</span>No news from Banyan since ${clock(heard_unix_ms)}: what is shown is old. Trying again.</p>`}
       ${status ? html`<${now.view} key=${`${now.name}/${now.id}`} id=${now.id}/>` : html`<p class="empty">Waiting for Banyan… ${live.error}</p>`}
     </main>`;
 }

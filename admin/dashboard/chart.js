@@ -6,6 +6,14 @@ import { compact } from "./format.js";
 import { history } from "./metrics.js";
 import { html } from "./ui.js";
 
+const shortest_s = 120;
+
+/** Of the time axis: what is known, but two minutes at least. */
+function span() {
+  const end = history.times.at(-1) ?? Date.now() / 1000;
+  return [Math.min(history.times[0] ?? end, end - shortest_s), end];
+}
+
 function colour(element, name) {
   element.className = `probe ${name}`;
   return getComputedStyle(element).color;
@@ -14,14 +22,15 @@ function colour(element, name) {
 function options(probe, width, height, series, unit) {
   const muted = colour(probe, "probe-muted");
   const grid = { stroke: colour(probe, "probe-grid"), width: 1 };
-  const font = "11px system-ui, sans-serif";
+  const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
+  const font = `${Math.round(rem * 0.78)}px system-ui, sans-serif`;
   return {
-    width, height, legend: { show: false }, cursor: { show: false }, padding: [8, 8, 0, 0],
-    scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(1, (high ?? 1) * 1.15)] } },
+    width, height, legend: { show: false }, cursor: { show: false }, padding: [8, rem * 2, 0, 0],
+    scales: { x: { time: true, range: span }, y: { range: (_, low, high) => [0, Math.max(1, (high ?? 1) * 1.15)] } },
     axes: [
-      { stroke: muted, grid: { show: false }, ticks: { show: false }, font, size: 22,
-        values: (_, ticks) => ticks.map((tick) => new Date(tick * 1000).toLocaleTimeString("en-GB")), space: 90 },
-      { stroke: muted, grid, ticks: { show: false }, font, size: 46, space: 34, values: (_, ticks) => ticks.map((n) => compact(n) + unit) },
+      { stroke: muted, grid: { show: false }, ticks: { show: false }, font, size: rem * 1.8,
+        values: (_, ticks) => ticks.map((tick) => new Date(tick * 1000).toLocaleTimeString("en-GB")), space: rem * 7 },
+      { stroke: muted, grid, ticks: { show: false }, font, size: rem * 3.6, space: rem * 2.4, values: (_, ticks) => ticks.map((n) => (n < 10 && n % 1 ? n.toFixed(1) : compact(n)) + unit) },
     ],
     series: [{}, ...series.map((one, index) => ({ label: one.label, stroke: colour(probe, `series-${one.side}`), width: 2,
       dash: index ? [6, 4] : undefined, points: { show: false }, spanGaps: true }))],

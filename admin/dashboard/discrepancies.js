@@ -1,7 +1,7 @@
 // Shadow reads that gave other rows on the mirror: groups, and one group down to its cells.
 import { useState } from "./vendor/preact-hooks.js";
 import { send } from "./api.js";
-import { ago, count, moment, words } from "./format.js";
+import { ago, count, moment, plural, times, words } from "./format.js";
 import { useClock, useResource } from "./live.js";
 import { pair, redacted } from "./diff.js";
 import { Badge, Card, Fact, Problem, Table, forbidden, html, useAction } from "./ui.js";
@@ -53,7 +53,7 @@ export function Discrepancy({ id }) {
   const hidden = group.samples.some((sample) => [...sample.only_on_primary, ...sample.only_on_mirror].flat().some(redacted));
   return html`<${Problem} error=${error}/><div class="grid">
     <${Card} title="Statement" id="statement" wide extra=${html`<${Known} group=${group}/>`}><pre class="sql-text" tabindex="0">${group.sql}</pre>
-      <dl class="facts compact"><${Fact} name="Kind">${words(group.kind)}<//><${Fact} name="Tables">${group.tables.join(", ") || "–"}<//><${Fact} name="Seen">${count(group.count)} times<//>
+      <dl class="facts compact"><${Fact} name="Kind">${words(group.kind)}<//><${Fact} name="Tables">${group.tables.join(", ") || "–"}<//><${Fact} name="Seen">${times(group.count)}<//>
       <${Fact} name="First">${moment(group.first_seen_unix_ms)}<//><${Fact} name="Last">${moment(group.last_seen_unix_ms)}<//><${Fact} name="Phase">${words(group.phase)}<//><${Fact} name="Role">${group.user}<//>
       ${group.acknowledged && html`<${Fact} name="Acknowledged">by ${group.acknowledged_by}${group.note && html`<small>${group.note}</small>`}<//>`}</dl>
       <form class="inline" onSubmit=${submit}><label for="note">Note</label><input id="note" name="note" autocomplete="off" placeholder="why this is known"/>
@@ -69,7 +69,7 @@ export function Discrepancy({ id }) {
 function Cell({ cell }) {
   if (cell === null || cell === undefined) return html`<i class="null">NULL</i>`;
   const hidden = redacted(cell);
-  if (hidden) return html`<span class="redacted" title="redacted"><span aria-hidden="true">▒</span><span class="sr-only">redacted: </span> ${hidden.type}, ${hidden.length} bytes <span class="hash">#${hidden.hash}</span></span>`;
+  if (hidden) return html`<span class="redacted" title="redacted"><span aria-hidden="true">▒</span><span class="sr-only">redacted: </span> ${hidden.type}, ${plural(hidden.length, "byte")} <span class="hash">#${hidden.hash}</span></span>`;
   return cell === "" ? html`<i class="null">empty text</i>` : html`<span class="cell">${cell}</span>`;
 }
 
@@ -82,7 +82,7 @@ function Sample({ sample, number }) {
   const pairs = pair(sample.only_on_primary, sample.only_on_mirror);
   const differing = sample.columns.filter((_, at) => pairs.some((one) => one.differs[at]));
   const title = `Example ${number}`;
-  return html`<${Card} wide title=${title} id=${`sample-${number}`} extra=${html`<span class="muted">${moment(sample.at_unix_ms)}, ${words(sample.phase)}; ${count(sample.primary_rows)} rows on the primary, ${count(sample.mirror_rows)} on the mirror</span>`}>
+  return html`<${Card} wide title=${title} id=${`sample-${number}`} extra=${html`<span class="muted">${moment(sample.at_unix_ms)}, ${words(sample.phase)}; ${plural(sample.primary_rows, "row")} on the primary, ${count(sample.mirror_rows)} on the mirror</span>`}>
     ${sample.mirror_error && html`<p class="problem">The mirror answered with an error: ${sample.mirror_error}</p>`}
     ${differing.length > 0 && html`<p>Differing: ${differing.map((name, at) => html`${at > 0 && ", "}<code>${name}</code>`)}</p>`}
     ${pairs.length > 0 ? html`<div class="scroll" tabindex="0" role="region" aria-label=${`${title}: rows`}><table class="diff"><caption class="sr-only">${title}: rows that differ, primary above mirror</caption>

@@ -5,7 +5,10 @@ const short = new Intl.NumberFormat("en", { notation: "compact", maximumFraction
 
 export const count = (n) => (n === null || n === undefined ? none : whole.format(n));
 export const compact = (n) => (n === null || n === undefined ? none : Math.abs(n) < 10_000 ? whole.format(Math.round(n)) : short.format(n));
-export const rate = (n) => (n === null || n === undefined ? none : n < 10 ? n.toFixed(1) : compact(n));
+export const rate = (n) => (n === null || n === undefined ? none : n > 0 && n < 10 ? n.toFixed(1) : compact(n));
+
+/** What there is to say, in a line. */
+export const line = (...parts) => parts.filter(Boolean).join(" · ");
 
 export function duration(ms) {
   if (ms === null || ms === undefined || !Number.isFinite(ms)) return none;
@@ -30,6 +33,15 @@ export function moment(unixMs) {
   return `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())} ${clock(unixMs)}`;
 }
 
+/** The time alone if it is today. */
+export const when = (unixMs) => (new Date(unixMs).toDateString() === new Date().toDateString() ? clock(unixMs) : moment(unixMs));
+
+/** Rows so far, of those that the planner guessed, if the guess is worth telling. */
+export const rows_of = (rows, estimated, done) => `${count(rows)}${!done && estimated > rows ? ` of about ${compact(estimated)}` : ""} rows`;
+
+export const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
+export const times = (n) => (n === 1 ? "once" : `${count(n)} times`);
+
 export function bytes(n) {
   if (n === null || n === undefined) return none;
   const units = ["B", "kB", "MB", "GB", "TB"];
@@ -41,7 +53,9 @@ export function bytes(n) {
 /** A JSON value in a line: a gate's value, an audit entry's before. */
 export function value(v) {
   if (v === null || v === undefined) return none;
-  return typeof v === "number" ? whole.format(v) : typeof v === "string" ? v : JSON.stringify(v);
+  return typeof v === "number" ? whole.format(v) : typeof v === "string" ? v
+    : typeof v !== "object" || Array.isArray(v) ? JSON.stringify(v)
+    : Object.entries(v).filter(([, one]) => one !== "" && one !== null).map(([name, one]) => `${words(name)}: ${value(one)}`).join(", ");
 }
 
 export const words = (name) => String(name ?? "").replaceAll("_", " ");

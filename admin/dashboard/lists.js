@@ -15,7 +15,7 @@ export function Journal() {
     <${Card} wide title="State" id="state" extra=${it.failed ? html`<${Badge} kind="bad">writes fail<//>` : html`<${Badge} kind="good">writing<//>`}><dl class="facts">
       <${Fact} name="In flight"><b class="big">${count(it.in_flight)}</b><small>${it.in_flight > 0 ? `oldest ${duration(it.oldest_in_flight_ms)}` : "no commit is open"}</small><//>
       <${Fact} name="In limbo"><b class="big">${count(it.limbo)}</b><small>outcome unknown</small><//>
-      <${Fact} name="Dirty keys"><b class="big">${count(it.dirty)}</b><small>${it.dirty > 0 ? `oldest ${duration(it.oldest_dirty_ms)}; ` : ""}at most ${count(it.max_dirty_keys)}</small><//>
+      <${Fact} name="Dirty keys"><b class="big">${count(it.dirty)}</b><small>${it.dirty > 0 ? `oldest ${duration(it.oldest_dirty_ms)}; ` : ""}limit ${count(it.max_dirty_keys)}</small><//>
       <${Fact} name="Suspect tables"><b class="big">${count(it.suspect_tables)}</b><//>
       <${Fact} name="Repaired"><b class="big">${count(it.repaired_total)}</b><small>keys since the start</small><//>
       <${Fact} name="Entries"><b class="big">${count(it.journaled_total)}</b><small>${count(it.batches_total)} batches of ${it.mean_batch?.toFixed?.(1) ?? "–"}</small><//>
@@ -35,12 +35,12 @@ export function Sessions() {
   if (!data) return html`<${Loading} error=${error}/>`;
   return html`<${Problem} error=${error}/><section class="card" aria-label="Sessions"><${Table} caption="Sessions" rows=${data.sessions} keyOf=${(row) => row.id} empty="No client is connected." columns=${[
     { name: "id", title: "Session", number: true }, { name: "user", title: "Role" }, { name: "application", title: "Application" }, { name: "client", title: "Client" },
-    { name: "state", title: "State", cell: (row) => words(row.state) }, { name: "phase", title: "Phase", cell: (row) => words(row.phase) },
+    { name: "state", title: "State", cell: (row) => words(row.state) }, { name: "phase", title: "Phase", nowrap: true, cell: (row) => words(row.phase) },
     { name: "mirror", title: "Mirror", value: (row) => (row.mirror_ready ? "ready" : row.journal_only ? "journal only" : "none"), cell: (row) => html`<${Badge} kind=${row.mirror_ready ? "good" : row.journal_only ? "warn" : "off"} title=${row.mirror_login}>${row.mirror_ready ? "ready" : row.journal_only ? "journal only" : "none"}<//>` },
     { name: "transaction_age_ms", title: "Transaction", number: true, cell: (row) => (row.transaction_age_ms > 0 ? duration(row.transaction_age_ms) : "–") },
     { name: "connected_unix_ms", title: "Connected", number: true, cell: (row) => html`<span title=${moment(row.connected_unix_ms)}>${ago(row.connected_unix_ms, now)}</span>` },
-    { name: "source_process_id", title: "Process on source / target", value: (row) => `${row.source_process_id || "–"} / ${row.target_process_id || "–"}` },
-    { name: "blocking", title: "Cannot be brought along", value: (row) => (row.blocking ?? []).join(", "), wrap: true }]}/></section>`;
+    { name: "source_process_id", title: "Processes", nowrap: true, value: (row) => `${row.source_process_id || "–"} / ${row.target_process_id || "–"}` },
+    { name: "blocking", title: "Blocking", value: (row) => (row.blocking ?? []).join(", "), wrap: true }]}/></section>`;
 }
 
 const rank = { block: 0, warn: 1, info: 2, ok: 3 };
@@ -57,7 +57,7 @@ export function Preflight() {
     <section class="card" aria-label="Findings"><${Table} caption="Findings of the preflight check" rows=${findings} empty="Nothing was found." columns=${[
       { name: "name", title: "Check", cell: (row) => words(row.name) }, { name: "severity", title: "Severity", value: (row) => rank[row.severity], cell: (row) => html`<${State} of=${row.severity}/>` },
       { name: "subject", title: "Subject", wrap: true }, { name: "what", title: "What", wrap: true }, { name: "why", title: "Why it matters", wrap: true },
-      { name: "phase", title: "Blocks in", cell: (row) => (row.phase ? words(row.phase) : "–") }, { name: "fix", title: "How to fix", wrap: true }]}/></section>`;
+      { name: "phase", title: "Blocks in", nowrap: true, cell: (row) => (row.phase ? words(row.phase) : "–") }, { name: "fix", title: "How to fix", wrap: true }]}/></section>`;
 }
 
 export function Audit() {
@@ -74,7 +74,7 @@ export function Audit() {
     if (next.length < 200) setEnd(true);
   });
   return html`<${Problem} error=${error ?? action.error}/><section class="card" aria-label="Audit log"><${Table} caption="Audit log, newest first" rows=${rows} keyOf=${(row) => row.id} empty="Nothing has been changed yet." columns=${[
-    { name: "id", title: "No.", number: true }, { name: "at_unix_ms", title: "When", cell: (row) => moment(row.at_unix_ms) }, { name: "actor", title: "Who", cell: (row) => html`${row.actor}<small>${row.address}</small>`, value: (row) => `${row.actor} ${row.address}` },
+    { name: "id", title: "No.", number: true }, { name: "at_unix_ms", title: "When", nowrap: true, cell: (row) => moment(row.at_unix_ms) }, { name: "actor", title: "Who", cell: (row) => html`${row.actor}<small>${row.address}</small>`, value: (row) => `${row.actor} ${row.address}` },
     { name: "action", title: "Action" }, { name: "subject", title: "Subject", wrap: true }, { name: "reason", title: "Reason", wrap: true },
     { name: "before", title: "Before", value: (row) => value(row.before), wrap: true }, { name: "after", title: "After", value: (row) => value(row.after), wrap: true }, { name: "result", title: "Result", wrap: true },
     { name: "hash", title: "Hash", cell: (row) => html`<code title=${`${row.hash}\nprevious: ${row.previous}`}>${String(row.hash).slice(0, 8)}</code>` }]}/>

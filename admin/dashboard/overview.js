@@ -1,6 +1,6 @@
 // What an SRE sees at a glance.
 import { Chart } from "./chart.js";
-import { ago, bytes, compact, count, duration, rate, words } from "./format.js";
+import { ago, bytes, compact, count, duration, line, rate, rows_of, times, words } from "./format.js";
 import { useClock, useLive } from "./live.js";
 import { history } from "./metrics.js";
 import { PhaseCard } from "./phase.js";
@@ -15,9 +15,9 @@ export function Overview() {
     <section class="card wide" aria-labelledby="traffic"><header><h2 id="traffic">Traffic of both sides</h2><span class="muted">last ten minutes, from /metrics every 2 s</span></header>
       <${Problem} error=${history.error}/>
       <div class="charts">
-        <${Chart} title="Statements per second" series=${[{ name: "queries", label: `clients → ${status.primary}`, side: "primary" }, { name: "shadow_sent", label: "shadow reads → mirror", side: "mirror" }]}/>
-        <${Chart} title="Row changes per second" series=${[{ name: "rows_captured", label: `on the ${status.primary}`, side: "primary" }, { name: "rows_applied", label: "applied to the mirror", side: "mirror" }]}/>
-        <${Chart} title="Mirror latency" unit=" ms" series=${[{ name: "mirror_wait_ms", label: "mean wait of a client for the mirror", side: "mirror" }]} note="What mirroring adds. /metrics has no latency of the primary."/>
+        <${Chart} title="Statements per second" series=${[{ name: "queries", label: `${status.primary} (clients)`, side: "primary" }, { name: "shadow_sent", label: "mirror (shadow)", side: "mirror" }]}/>
+        <${Chart} title="Row changes per second" series=${[{ name: "rows_captured", label: status.primary, side: "primary" }, { name: "rows_applied", label: "mirror (applied)", side: "mirror" }]}/>
+        <${Chart} title="Mirror latency" unit=" ms" series=${[{ name: "mirror_wait_ms", label: "mean wait for the mirror", side: "mirror" }]} note="What clients wait for mirroring. /metrics has no latency of the primary."/>
       </div></section>
     <${Sync} status=${status} now=${now}/>
   </div>`;
@@ -30,19 +30,25 @@ function Server({ name, side, role }) {
     ${side.error && html`<small class="wrap">${side.error}</small>`}<//>`;
 }
 
+function renewed(lease) {
+  const held = ["source", "target"].filter((side) => lease[side]?.held);
+  if (lease.state === "lost") return `to ${lease.lost_to}`;
+  return held.length ? `on ${held.join(" and ")}, renewed ${duration(Math.max(...held.map((side) => lease[side].renewed_ms_ago ?? 0)))} ago` : "kept while mirroring";
+}
+
 function Health({ status, now }) {
   const { breaker, lease, journal, sessions, shadow } = status;
   const role = (side) => (side === status.primary ? "primary" : side === status.mirror ? "mirror" : "");
-  return html`<section class="card wide" aria-labelledby="health"><header><h2 id="health">Health</h2>${status.hold && html`<${Badge} kind="warn">sessions are held<//>`}</header><dl class="facts">
+  return html`<section class="card wide" aria-labelledby="health"><header><h2 id="health">Health</h2>${status.hold && html`<${Badge} kind="warn">sessions are held<//>`}</header><dl class="facts five">
     <${Server} name="Source" side=${status.source} role=${role("source")}/>
     <${Server} name="Target" side=${status.target} role=${role("target")}/>
-    <${Fact} name="Breaker"><${State} of=${breaker.state}/><small>${breaker.state === "closed" ? `opened ${count(breaker.opened_total)} times` : `${words(breaker.cause)} for ${duration(breaker.open_ms)}`}</small>
-      ${breaker.detail && breaker.state !== "closed" && html`<small class="wrap">${breaker.detail}</small>`}<//>
+    <${Fact} name="Breaker"><${State} of=${breaker.state}/><small>${breaker.state === "closed" ? breaker.opened_total === 0 ? "never opened" : `opened ${times(breaker.opened_total)}` : `${words(breaker.cause)} for ${duration(breaker.open_ms)}`}</small>
+      ${breaker.detail && breaker.state !== "closed" && ![status.source.error, status.target.error].includes(breaker.detail) && html`<small class="wrap">${breaker.detail}</small>`}<//>
     <${Fact} name="Journal">${journal.failed ? html`<${Badge} kind="bad">writes fail<//>` : html`<${Badge} kind="good">writing<//>`}<small>${count(journal.in_flight)} in flight${journal.limbo > 0 ? `, ${count(journal.limbo)} in limbo` : ""}, ${bytes(journal.bytes)}</small><//>
     <${Fact} name="Dirty keys"><b class="big">${count(journal.dirty)}</b><small>${journal.dirty > 0 ? `oldest ${duration(journal.oldest_dirty_ms)}` : "nothing waits for repair"}</small><//>
-    <${Fact} name="Suspect tables"><b class="big">${count(journal.suspect_tables)}</b><small>${journal.suspect_tables > 0 ? html`<a href="#/tables">being verified</a>` : "none"}</small><//>
-    <${Fact} name="Discrepancies"><b class="big">${count(shadow.unacknowledged)}</b><small>${shadow.unacknowledged > 0 ? html`<a href="#/discrepancies">not acknowledged</a>` : "none unacknowledged"}</small><//>
-    <${Fact} name="Lease">${lease ? html`<${State} of=${lease.state}/><small>${["source", "target"].filter((side) => lease[side]?.held).map((side) => `${side} ${duration(lease[side].renewed_ms_ago)} ago`).join(", ") || "kept while mirroring"}</small>` : html`<${Badge}>none<//>`}<//>
+    <${Fact} name="Suspect tables"><b class="big">${count(journal.suspect_tables)}</b>${journal.suspect_tables > 0 ? html`<a href="#/tables"><${Badge} kind="warn">not verified<//></a>` : html`<small>none</small>`}<//>
+    <${Fact} name="Discrepancies"><b class="big">${count(shadow.unacknowledged)}</b>${shadow.unacknowledged > 0 ? html`<a href="#/discrepancies"><${Badge} kind="bad">not acknowledged<//></a>` : html`<small>none unacknowledged</small>`}<//>
+    <${Fact} name="Lease">${lease ? html`<${State} of=${lease.state}/><small>${renewed(lease)}</small>` : html`<${Badge}>none<//>`}<//>
     <${Fact} name="Sessions"><b class="big">${count(sessions.total)}</b><small>${count(sessions.adopted)} in this phase${sessions.without_mirror > 0 ? `, ${count(sessions.without_mirror)} without a mirror` : ""}${sessions.oldest_transaction_ms > 0 ? `, oldest transaction ${duration(sessions.oldest_transaction_ms)}` : ""}</small><//>
     <${Fact} name="Last flip">${status.last_flip ? html`<b class="big">${duration(status.last_flip.pause_microseconds / 1000)}</b><small>longest wait of a client, ${ago(status.last_flip.at_unix_ms, now)}</small>` : html`<span class="muted">none yet</span>`}<//>
   </dl></section>`;
@@ -54,16 +60,16 @@ function Sync({ status }) {
   const decided = shadow.matched + shadow.mismatched;
   return html`
   <${Card} title="Backfill" id="backfill" extra=${html`<${State} of=${backfill.state}/>`}>
-    <p class="big-line"><b class="big">${compact(backfill.rows_copied)}</b> of about ${compact(backfill.rows_estimated)} rows</p>
+    <p class="big-line"><b class="big">${rows_of(backfill.rows_copied, backfill.rows_estimated, backfill.state === "done")}</b></p>
     <${Bar} done=${backfill.state === "done" ? 1 : backfill.rows_copied} total=${backfill.state === "done" ? 1 : backfill.rows_estimated} label="Backfill"/>
-    <small>${count(backfill.tables_done)} of ${count(backfill.tables_total)} tables ${per(backfill.rows_per_second)} ${backfill.eta_seconds !== null && backfill.state !== "done" ? `about ${duration(backfill.eta_seconds * 1000)} left` : ""} ${backfill.throttle_reason && `throttled: ${words(backfill.throttle_reason)}`}</small><//>
+    <small>${line(`${count(backfill.tables_done)} of ${count(backfill.tables_total)} tables`, per(backfill.rows_per_second), backfill.eta_seconds !== null && backfill.state !== "done" && `about ${duration(backfill.eta_seconds * 1000)} left`, backfill.throttle_reason && `throttled: ${words(backfill.throttle_reason)}`)}</small><//>
   <${Card} title="Verification" id="verification" extra=${verification.running ? html`<${State} of="running"/>` : verification.tables_different > 0 ? html`<${State} of="different"/>` : null}>
     <p class="big-line"><b class="big">${count(verification.tables_equal)}</b> of ${count(verification.tables_total)} tables equal</p>
     <${Bar} done=${verification.tables_equal} total=${verification.tables_total} label="Tables verified equal"/>
     <small>${count(verification.tables_different)} differ</small><//>
   <${Card} title="Repair" id="repair" extra=${html`<${State} of=${repair.running ? "running" : "idle"}/>`}>
     <p class="big-line"><b class="big">${count(status.journal.dirty)}</b> dirty keys, ${count(repair.repaired)} repaired</p>
-    <small>${rate(repair.keys_per_second)} keys/s ${repair.eta_seconds !== null ? `about ${duration(repair.eta_seconds * 1000)} left` : ""} ${repair.throttle_reason && `throttled: ${words(repair.throttle_reason)}`}</small>
+    <small>${line(`${rate(repair.keys_per_second)} keys/s`, status.journal.dirty > 0 && repair.eta_seconds !== null && `about ${duration(repair.eta_seconds * 1000)} left`, repair.throttle_reason && `throttled: ${words(repair.throttle_reason)}`)}</small>
     ${repair.last_error && html`<p class="note">${repair.last_error}</p>`}<//>
   <${Card} title="Shadow reads" id="shadow" extra=${html`<${Badge} kind=${shadow.active ? "run" : "off"}>${shadow.active ? "comparing" : "off"}<//>`}>
     <p class="big-line"><b class="big">${compact(shadow.matched)}</b> matched of ${compact(decided)}</p>

@@ -1,8 +1,8 @@
 // The phases, the gates between them, and the change from one to the next.
 import { useEffect, useState } from "./vendor/preact-hooks.js";
 import { send } from "./api.js";
-import { clock, count, duration, moment, value, words } from "./format.js";
-import { useClock, useResource } from "./live.js";
+import { clock, count, duration, moment, value, when, words } from "./format.js";
+import { useClock, useLive, useResource } from "./live.js";
 import { Badge, Button, Card, Dialog, Problem, State, forbidden, html, useAction } from "./ui.js";
 
 export const phases = ["INITIAL", "DUAL_WRITE", "DUAL_READ", "SWITCHOVER", "COMPLETE"];
@@ -21,31 +21,38 @@ export function Stepper({ status }) {
     <li class=${index < at ? "past" : index === at ? "current" : index === going ? "going" : ""} aria-current=${index === at ? "step" : undefined}>
       <span class="mark" aria-hidden="true">${index < at ? "✓" : index + 1}</span>
       <span class="step"><b>${words(phase)}</b><small>${about[phase]}</small>
-      ${index === at && html`<small class="tag">current, since ${moment(status.phase_since_unix_ms)}</small>`}
+      ${index === at && html`<small class="tag">current${status.phase_since_unix_ms ? ` since ${when(status.phase_since_unix_ms)}` : ""}</small>`}
       ${index === going && html`<small class="tag">on the way</small>`}</span></li>`)}</ol>`;
 }
 
 /** Gates, those that are shut first, each with its reason and its numbers. */
 export function Gates({ gates, caption }) {
-  const order = { fail: 0, inconclusive: 1, pass: 2 };
-  const sorted = [...gates].sort((a, b) => order[a.verdict] - order[b.verdict]);
+  const order = { fail: 0, inconclusive: 1 };
+  const shut = gates.filter((gate) => gate.verdict !== "pass").sort((a, b) => order[a.verdict] - order[b.verdict]);
+  const open = gates.filter((gate) => gate.verdict === "pass");
   if (!gates.length) return html`<p class="empty">No gate: this step waits for nothing.</p>`;
+  return html`${shut.length > 0 && html`<${GateTable} gates=${shut} caption=${`${caption}, shut`}/>`}
+    ${open.length > 0 && html`<details class="open-gates"><summary>${count(open.length)} open: <span class="muted">${open.map((gate) => words(gate.name)).join(", ")}</span></summary><${GateTable} gates=${open} caption=${`${caption}, open`}/></details>`}`;
+}
+
+function GateTable({ gates, caption }) {
   return html`<div class="scroll" tabindex="0" role="region" aria-label=${caption}><table class="gates"><caption class="sr-only">${caption}</caption>
     <thead><tr><th scope="col">Gate</th><th scope="col">Verdict</th><th scope="col" class="number">Value</th><th scope="col" class="number">Threshold</th>
       <th scope="col" class="number">Samples</th><th scope="col">Reason</th></tr></thead>
-    <tbody>${sorted.map((gate) => html`<tr key=${gate.name} class=${gate.verdict}><th scope="row">${words(gate.name)}</th><td><${State} of=${gate.verdict}/></td>
+    <tbody>${gates.map((gate) => html`<tr key=${gate.name} class=${gate.verdict}><th scope="row">${words(gate.name)}</th><td><${State} of=${gate.verdict}/></td>
       <td class="number">${value(gate.value)}</td><td class="number">${value(gate.threshold)}</td>
-      <td class="number">${gate.samples === null ? "–" : `${count(gate.samples)}${gate.minimum_samples === null ? "" : ` of ${count(gate.minimum_samples)}`}`}</td>
+      <td class="number">${gate.samples === null ? "–" : `${count(gate.samples)}${gate.minimum_samples === null ? "" : `,\u00a0needs\u00a0${count(gate.minimum_samples)}`}`}</td>
       <td class="wrap">${gate.explanation || html`<span class="muted">–</span>`}${gate.verdict !== "pass" && !gate.overridable && html` <span class="muted">Cannot be overridden.</span>`}</td></tr>`)}</tbody></table></div>`;
 }
 
 export function PhaseCard({ status }) {
   const [asked, setAsked] = useState(null);
+  const { mode } = useLive();
   const at = phases.indexOf(status.phase);
   const forward = phases[at + 1] ?? null;
   const backward = at > 0 && status.phase !== "COMPLETE" ? phases[at - 1] : null;
   const running = status.transition ? `the transition ${status.transition.id} is under way` : "";
-  const why = forbidden("operator") || running;
+  const why = forbidden("operator") || running || (mode === "stale" ? "what is shown here is stale" : "");
   return html`<${Card} title="Migration" id="migration" wide extra=${html`<div class="actions">
       <${Button} why=${why || (backward ? "" : status.phase === "COMPLETE" ? "COMPLETE cannot be taken back" : "this is the first phase")} onClick=${() => setAsked(backward)}>Roll back${backward && ` to ${words(backward)}`}<//>
       <${Button} kind="primary" why=${why || (forward ? "" : "this is the last phase")} onClick=${() => setAsked(forward)}>Advance${forward && ` to ${words(forward)}`}<//></div>`}>
@@ -97,7 +104,7 @@ function LastTransition({ running }) {
   const all = (data?.transitions ?? []).filter((one) => one.id !== running?.id);
   if (!all.length) return html`<${Problem} error=${error}/>`;
   return html`<details class="sub"><summary>Earlier transitions <span class="muted">(${all.length}; last: ${words(all[0].from)} → ${words(all[0].to)}</span> <${State} of=${all[0].state}/><span class="muted">)</span></summary>
-    ${all.slice(0, 10).map((one) => html`<details class="transition" key=${one.id}><summary><b>${one.id}</b> ${words(one.from)} → ${words(one.to)} <${State} of=${one.state}/>
+    ${all.slice(0, 10).map((one) => html`<details class="transition" key=${one.id}><summary><b>${one.id}</b> ${words(one.from)} → ${words(one.to)} <${State} of=${one.state}/>${" "}
       <span class="muted">${moment(one.created_unix_ms)} by ${one.actor}: ${one.reason}</span></summary>
       ${one.error && html`<p class="problem">${one.error}</p>`}
       ${one.pause_microseconds !== null && html`<p>Longest wait of a client: <b>${duration(one.pause_microseconds / 1000)}</b></p>`}
@@ -152,7 +159,7 @@ function ChangeDialog({ status, to, onClose }) {
     <form onSubmit=${submit} noValidate>
       ${to === "COMPLETE" && html`<p class="problem"><span class="icon" aria-hidden="true">!</span>COMPLETE cannot be taken back: from then on the source falls behind.</p>`}
       ${shut.length > 0 && html`<fieldset><legend>Gates are shut</legend><label class="check"><input type="checkbox" checked=${override} aria-disabled=${whyNoOverride ? "true" : undefined}
-          aria-describedby="override-why" onClick=${(event) => { if (whyNoOverride) event.preventDefault(); else setOverride(event.target.checked); }}/>
+          aria-describedby="override-why" onClick=${(event) => { if (whyNoOverride) event.preventDefault(); else { setOverride(event.target.checked); setProblems({}); } }}/>
           Override them; who, when and why is audited</label>
         <p class="note" id="override-why">${whyNoOverride && `Not possible: ${whyNoOverride}.`}</p>
         ${problems.gates && html`<p class="problem" role="alert">${problems.gates}</p>`}</fieldset>`}

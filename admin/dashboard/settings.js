@@ -33,7 +33,7 @@ function Shadow({ shadow }) {
     <form class="inline" onSubmit=${submit} noValidate><label for="share">Share of reads that are compared, in percent</label>
       <input id="share" name="share" type="number" min="0" max="100" step="any" value=${share ?? now} onInput=${(event) => setShare(event.target.value)}/>
       <button class="primary" aria-disabled=${why || action.busy ? "true" : undefined} aria-describedby="share-why">Set</button></form>
-    <p class="note" id="share-why">${why ? `Not possible: ${why}.` : "Until Banyan reads its configuration again."}</p><p role="status">${action.done}</p><${Problem} error=${action.error}/><//>`;
+    <p class="note" id="share-why">${why ? `Not possible: ${why}.` : "Takes effect at once, and is kept across restarts."}</p><p role="status">${action.done}</p><${Problem} error=${action.error}/><//>`;
 }
 
 function Reload() {

@@ -1,6 +1,6 @@
 // Tables: how exact, how far copied, how well verified.
 import { send } from "./api.js";
-import { ago, clock, compact, count, duration, moment, rate, words } from "./format.js";
+import { ago, clock, compact, count, duration, line, moment, rate, rows_of, words } from "./format.js";
 import { useClock, useLive, useResource } from "./live.js";
 import { Badge, Bar, Button, Card, Fact, Problem, State, Table, forbidden, html, useAction } from "./ui.js";
 
@@ -11,7 +11,7 @@ function Copied({ backfill }) {
   const done = backfill.state === "done";
   return html`<div class="progress"><span><${State} of=${backfill.state}/> <span class="number">${compact(backfill.rows_copied)}${done ? "" : ` of ${compact(backfill.rows_estimated)}`}</span></span>
     ${!done && html`<${Bar} done=${backfill.rows_copied} total=${backfill.rows_estimated} label="Copied"/>
-    <small>${backfill.rows_per_second > 0 ? `${rate(backfill.rows_per_second)} rows/s ` : ""}${eta(backfill.rows_copied, backfill.rows_estimated, backfill.rows_per_second)}${backfill.waiting_for ? ` waits for ${backfill.waiting_for}` : ""}</small>`}
+    <small>${line(backfill.rows_per_second > 0 && `${rate(backfill.rows_per_second)} rows/s`, eta(backfill.rows_copied, backfill.rows_estimated, backfill.rows_per_second), backfill.waiting_for && `waits for ${backfill.waiting_for}`)}</small>`}
     ${backfill.error && html`<small class="wrap">${backfill.error}</small>`}</div>`;
 }
 
@@ -59,9 +59,9 @@ export function Tables() {
   const running = (verifications.data?.verifications ?? []);
   return html`<${Problem} error=${error}/><div class="grid">
     <${Card} title="Backfill" id="backfill" extra=${html`<${State} of=${it.state}/>`}>
-      <p class="big-line"><b class="big">${compact(it.rows_copied)}</b> of about ${compact(it.rows_estimated)} rows, ${count(it.tables_done)} of ${count(it.tables_total)} tables</p>
+      <p class="big-line"><b class="big">${rows_of(it.rows_copied, it.rows_estimated, it.state === "done")}</b>, ${count(it.tables_done)} of ${count(it.tables_total)} tables</p>
       <${Bar} done=${it.state === "done" ? 1 : it.rows_copied} total=${it.state === "done" ? 1 : it.rows_estimated} label="Backfill"/>
-      <small>${it.rows_per_second > 0 ? `${rate(it.rows_per_second)} rows/s ` : ""}${it.eta_seconds !== null && it.state !== "done" ? `about ${duration(it.eta_seconds * 1000)} left ` : ""}${it.throttle_reason ? `throttled: ${words(it.throttle_reason)}` : ""}</small>
+      <small>${line(it.rows_per_second > 0 && `${rate(it.rows_per_second)} rows/s`, it.eta_seconds !== null && it.state !== "done" && `about ${duration(it.eta_seconds * 1000)} left`, it.throttle_reason && `throttled: ${words(it.throttle_reason)}`)}</small>
       <div class="actions">${["start", "pause", "resume"].map((name) => html`<${Button} why=${operator || (status.mirroring ? "" : "nothing is mirrored in this phase")} busy=${backfill.busy} onClick=${() => act(name)}>${name[0].toUpperCase() + name.slice(1)}<//>`)}<span role="status">${backfill.done}</span></div>
       <${Problem} error=${backfill.error}/><//>
     <${Card} title="Verification" id="verifications" extra=${html`<span class="muted">newest first</span>`}>
@@ -79,7 +79,7 @@ function Run({ one, now }) {
   const rows = one.tables.reduce((sum, table) => sum + table.rows_compared, 0);
   const estimated = one.tables.reduce((sum, table) => sum + table.rows_estimated, 0);
   const per = verified_rate({ started_unix_ms: one.started_unix_ms, rows_compared: rows }, now);
-  return html`<li><b>${one.id}</b> <${State} of=${one.state}/> ${count(one.tables.length)} tables, ${compact(rows)} rows${one.repair ? ", with repair" : ""}
+  return html`<li><b>${one.id}</b> <${State} of=${one.state}/> ${count(one.tables.length)} tables, ${compact(rows)} rows${one.repair ? ", with repair" : ""}${" "}
     <span class="muted">${live ? `${rate(per)} rows/s ${eta(rows, estimated, per)}` : ago(one.finished_unix_ms, now)} ${one.actor}</span>
     ${live && html`<${Button} kind="small" busy=${action.busy} why=${forbidden("operator")} onClick=${() => action.run(() => send("DELETE", `/verifications/${encodeURIComponent(one.id)}`))}>Stop<//>`}
     <${Problem} error=${action.error}/></li>`;

@@ -118,18 +118,18 @@ export function Table({ caption, columns, rows, keyOf, filter = true, sort: firs
       ${filter && html`<label class="filter" for=${id}>Filter <input id=${id} type="search" value=${needle} autocomplete="off" spellcheck="false"
         onInput=${(event) => { setNeedle(event.target.value); setPage(0); }}/></label>`}
       ${tools}
-      <span class="count" role="status">${shown.length === rows.length ? count(rows.length) : `${count(shown.length)} of ${count(rows.length)}`} ${rows.length === 1 ? "row" : "rows"}</span>
+      ${(filter || pages > 1) && html`<span class="count" role="status">${shown.length === rows.length ? count(rows.length) : `${count(shown.length)} of ${count(rows.length)}`} ${rows.length === 1 ? "row" : "rows"}</span>`}
     </div>
     <div class="scroll" tabindex="0" role="region" aria-label=${caption}>
-    <table><caption class="sr-only">${caption}</caption>
+    ${rows.length > 0 && html`<table><caption class="sr-only">${caption}</caption>
       <thead><tr>${columns.map((one) => html`<th scope="col" class=${one.number ? "number" : ""}
         aria-sort=${sort.name === one.name ? (sort.down ? "descending" : "ascending") : undefined}>
         ${one.sortable === false ? one.title : html`<button type="button" class="sort" onClick=${() => turn(one.name)}>${one.title}<span aria-hidden="true">${sort.name === one.name ? (sort.down ? " ↓" : " ↑") : ""}</span></button>`}</th>`)}</tr></thead>
       <tbody>${part.map((row, index) => html`<tr key=${keyOf ? keyOf(row) : index}>${columns.map((one, at) => {
         const content = one.cell ? one.cell(row) : valueOf(one, row);
-        return at === 0 ? html`<th scope="row" class=${one.number ? "number" : ""}>${content}</th>` : html`<td class=${one.number ? "number" : one.wrap ? "wrap" : ""}>${content}</td>`;
+        return at === 0 ? html`<th scope="row" class=${one.number ? "number" : ""}>${content}</th>` : html`<td class=${one.number ? "number" : one.wrap ? "wrap" : one.nowrap ? "nowrap" : ""}>${content}</td>`;
       })}</tr>`)}</tbody>
-    </table>
+    </table>`}
     ${part.length === 0 && html`<p class="empty">${rows.length === 0 ? empty : "No row matches the filter."}</p>`}
     </div>
     ${pages > 1 && html`<nav class="pages" aria-label=${`Pages of ${caption}`}>

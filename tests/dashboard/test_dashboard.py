@@ -117,6 +117,29 @@ def test_names_that_are_html_are_shown_as_text(migration, browse):
         browse(banyan, "hostile", table=HOSTILE_TABLE, column=HOSTILE_COLUMN, application=HOSTILE_APPLICATION)
 
 
+def test_shut_gates_are_overridden_by_an_admin_only(migration, browse):
+    banyan = migration(SCHEMA, ROWS)
+    banyan.lead_to("DUAL_READ")
+    plant(banyan, "update item set name = 'other' where id = 7", "select id, name, secret from item where id = 7")
+    banyan.feed_shadow_reads()
+    browse(banyan, "override")
+    assert banyan.admin.phase() == "SWITCHOVER"
+    transition = banyan.admin.get("/transitions")["transitions"][0]
+    assert transition["override_gates"] and transition["actor"] == "admin" and transition["reason"] == "known, and repaired later"
+
+
+def test_a_transition_that_waits_can_be_cancelled(migration, browse):
+    banyan = migration(SCHEMA, ROWS, switchover={"deadline_ms": 120_000})
+    with contextlib.closing(banyan.connect(autocommit=False)) as connection, connection.cursor() as cursor:
+        cursor.execute("update item set price = 0 where id = 1")  # keeps its phase until it ends
+        browse(banyan, "running")
+    assert banyan.admin.phase() == "INITIAL"
+
+
+def test_it_says_how_fresh_it_is(migration, browse):
+    browse(migration(SCHEMA, ROWS), "fresh")
+
+
 def test_ten_thousand_discrepancies_and_none(migration, browse):
     browse(migration(SCHEMA, ROWS), "many")
 
