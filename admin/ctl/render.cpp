@@ -238,7 +238,8 @@ void print_status(std::ostream& out, const boost::json::value& status, const Sty
         << "\njournal       " << at("journal.in_flight") << " in flight, " << at("journal.dirty")
         << " dirty keys, " << at("journal.suspect_tables") << " suspect tables"
         << "\nrepair        " << at("repair.keys_per_second") << " keys/s, ETA "
-        << at("repair.eta_seconds") << " s, throttled by " << at("repair.throttle_reason")
+        << at("repair.eta_seconds") << " s, throttled by "
+        << (at("repair.throttle_reason").empty() ? "nothing" : at("repair.throttle_reason"))
         << "\nbackfill      " << at("backfill.state") << ", " << at("backfill.rows_copied")
         << " of about " << at("backfill.rows_estimated") << " rows, " << at("backfill.tables_done")
         << "/" << at("backfill.tables_total") << " tables, " << at("backfill.rows_per_second")

@@ -12,7 +12,8 @@ struct Live {
     void (*copy)(Config& to, const Config& from);
 };
 
-// [mirror] logins, the two databases, addresses and threads are what everything was started with.
+// [mirror] logins and synchronous_commit, the two databases, addresses and threads are what everything
+// was started with.
 constexpr std::array live_keys{
     Live{"listen.ssl_cert_file",
          [](Config& to, const Config& from) {
@@ -37,6 +38,8 @@ constexpr std::array live_keys{
          [](Config& to, const Config& from) {
              to.mirror.connect_timeout = from.mirror.connect_timeout;
          }},
+    Live{"mirror.on_mirror_failure",
+         [](Config& to, const Config& from) { to.mirror.on_failure = from.mirror.on_failure; }},
     Live{"mirror.ddl_timeout_ms",
          [](Config& to, const Config& from) { to.mirror.ddl_timeout = from.mirror.ddl_timeout; }},
     Live{"mirror.failures_to_open",

@@ -105,6 +105,16 @@ void Core::set_shadow_share(double share) {
     }
 }
 
+void Core::transition_ended(Phase to, std::string_view state) {
+    const std::lock_guard lock(ends_mutex_);
+    ++ends_[{to, std::string(state)}];
+}
+
+Core::Ends Core::transitions_ended() const {
+    const std::lock_guard lock(ends_mutex_);
+    return ends_;
+}
+
 std::uint64_t Core::counted_in_phase(Counter counter) const {
     Fleet* fleet = fleet_;
     if (fleet == nullptr) {

@@ -4,9 +4,12 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "router/catalog/catalog.hpp"
 #include "router/capture/deep_capture.hpp"
@@ -81,6 +84,11 @@ class Core {
     const Endpoint& endpoint(Side side) const {
         return side == Side::source ? config.source : config.target;
     }
+    /// How transitions have ended since the start: (to, state) and how often.
+    using Ends = std::map<std::pair<Phase, std::string>, std::uint64_t>;
+    void transition_ended(Phase to, std::string_view state);
+    Ends transitions_ended() const;
+
     /// A counter's growth since the current phase was published.
     std::uint64_t counted_in_phase(Counter counter) const;
 
@@ -98,6 +106,8 @@ class Core {
     std::string catalog_error_;
     bool flipping_ = false;
     std::atomic<std::uint64_t> catalog_version_{0};
+    mutable std::mutex ends_mutex_;
+    Ends ends_;
     Lease* const lease_;
 };
 

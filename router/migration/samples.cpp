@@ -35,6 +35,15 @@ void phase_samples(Collector& out, const Core& core, bool transition) {
                   "1 for the phase in force.");
     }
     out.gauge("hold", {}, directive.hold, "1 while sessions are held for a flip.");
+    for (const auto& [end, count] : core.transitions_ended()) {
+        out.counter("transitions_total",
+                    {{"to", std::string(to_string(end.first))}, {"state", end.second}}, count,
+                    "Transitions that have ended, since Banyan started.");
+    }
+    out.gauge("max_clients", {}, core.config.latest()->limits.max_clients, "[limits] max_clients.");
+    out.gauge("max_dirty_keys", {}, core.config.journal.max_dirty_keys, "[journal] max_dirty_keys.");
+    out.gauge("start_time_seconds", {}, static_cast<double>(core.started_unix_ms) / 1e3,
+              "When Banyan started, Unix time.");
     out.gauge("transition_running", {}, transition, "1 while a transition is under way.");
     const std::string last_flip = core.store.setting("last_flip");
     if (!last_flip.empty()) {
@@ -45,6 +54,8 @@ void phase_samples(Collector& out, const Core& core, bool transition) {
     }
     if (const Fleet* fleet = core.fleet(); fleet != nullptr) {
         const Adoption adoption = core.fleet()->adoption();
+        out.gauge("sessions_without_mirror", {}, adoption.without_mirror,
+                  "Sessions that have no connection to the mirror and would want one.");
         out.gauge("sessions", {{"state", "adopted"}}, adoption.adopted,
                   "Sessions by adoption of the newest directive.");
         out.gauge("sessions", {{"state", "not_adopted"}},

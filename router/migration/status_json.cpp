@@ -142,7 +142,7 @@ boost::json::object breaker_json(const Core& core) {
             {"opened_total", report.opened_total},
             {"opened_by", std::move(opened_by)},
             {"open_total_ms", report.open_total.count()},
-            {"on_mirror_failure", core.config.mirror.on_failure},
+            {"on_mirror_failure", core.config.latest()->mirror.on_failure},
             {"journal_only_commits", counted(Counter::mirror_skipped)},
             {"rejected", counted(Counter::writes_rejected)}};
 }

@@ -349,6 +349,7 @@ void Walk::finish(TransitionState state, const std::string& error) {
     entry.after = {{"phase", to_string(core_.phase())}};
     entry.result = std::string(to_string(state)) + (error.empty() ? "" : ": " + error);
     core_.audit.append(entry);
+    core_.transition_ended(to_, to_string(state));
     after_hook();
 }
 

@@ -102,7 +102,7 @@ TEST(Reload, EveryKeyIsLiveOrNotOnPurpose) {
                           "listen.port", "listen.port_file", "listen.proxy_protocol",
                           "listen.sslmode", "listen.unix_socket_directory",
                           "listen.unix_socket_permissions", "migration.database",
-                          "migration.exclude", "mirror.logins", "mirror.on_mirror_failure",
+                          "migration.exclude", "mirror.logins",
                           "mirror.synchronous_commit",
                           "proxy.sessions_before_next_thread", "proxy.threads", "repair.adaptive", "repair.max_keys_per_second",
                           "shadow.log", "shadow.max_discrepancies", "state.directory"));
