@@ -22,7 +22,7 @@ struct HookResult {
 
 /// Runs `command` (program and arguments, no shell) with `input` on its standard input and
 /// `environment` besides Banyan's own; waits for it. Killed with all it has started after `timeout`,
-/// or as soon as `give_up` says so.
+/// or as soon as `give_up` says so. SIGPIPE must be ignored.
 HookResult run_hook(const std::vector<std::string>& command, const std::string& input,
                     const std::vector<std::pair<std::string, std::string>>& environment,
                     std::chrono::milliseconds timeout, const std::function<bool()>& give_up);

@@ -56,7 +56,7 @@ std::string joined(const array& names) {
     return all;
 }
 
-std::string quoted(std::string_view literal) {
+std::string sql_literal(std::string_view literal) {
     std::string out = "'";
     for (const char c : literal) {
         out += c == '\'' ? "''" : std::string(1, c);
@@ -254,12 +254,12 @@ class Examination {
         for (const char* name : printing) {
             if (!a.empty() && !b.empty() && text(a, name) != text(b, name)) {
                 add({"settings", Severity::warn, name,
-                     std::string(name) + " is " + quoted(text(a, name)) + " on the source, " +
-                         quoted(text(b, name)) + " on the target.",
+                     std::string(name) + " is " + sql_literal(text(a, name)) + " on the source, " +
+                         sql_literal(text(b, name)) + " on the target.",
                      "Values print, or statements work, differently after the switch.",
                      Phase::dual_read,
                      "ALTER DATABASE \"" + text(section(in_.target, "server"), "database") +
-                         "\" SET " + name + " = " + quoted(text(a, name)) + "  -- on the target"});
+                         "\" SET " + name + " = " + sql_literal(text(a, name)) + "  -- on the target"});
             }
         }
         well("settings", "Settings that change how values print are the same.");

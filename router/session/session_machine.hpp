@@ -374,8 +374,7 @@ class SessionMachine {
     void capture_done(Capture& capture);
     void mirror_statement(std::string_view sql);
     void mirror_lost_in_transaction(const std::string& why);
-    /// Every table that this transaction has written: rows may be on the mirror that are not on the
-    /// primary.
+    /// The mirror may have rows of this transaction that the primary has not.
     void suspect_what_was_written();
     void note_suspects(const Decision& decision);
     void forget_measured(const std::vector<TableWrite>& tables);
