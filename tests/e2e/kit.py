@@ -100,7 +100,12 @@ class Cluster:
         self.sql(f'create database "{name}" owner "{owner}"')
 
     def drop_database(self, name):
-        self.sql(f'drop database if exists "{name}" with (force)')
+        """Also on a server that a failed test has left frozen, or waiting for a standby."""
+        self.thaw()
+        connection = psycopg2.connect(self.dsn() + " options='-c synchronous_commit=local -c statement_timeout=60s'")
+        connection.autocommit = True
+        with contextlib.closing(connection), connection.cursor() as cursor:
+            cursor.execute(f'drop database if exists "{name}" with (force)')
 
     def use_tls(self, certificate, key, ca=None):
         """Turns TLS on, with files of the server's own."""

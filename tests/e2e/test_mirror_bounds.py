@@ -286,7 +286,7 @@ def test_a_table_that_errs_is_not_the_mirrors_fault(own_target, migration):
 
 def test_a_commit_that_is_never_answered_is_not_waited_for(own_target, migration):
     """The mirror's own standby is gone: each COMMIT there hangs. Nobody waits for it, and nobody writes any more."""
-    banyan, clients = prepared(migration, own_target, sessions=1)
+    banyan, clients = prepared(migration, own_target, sessions=1, mirror={**MIRROR, "synchronous_commit": "on"})
     before = banyan.admin.metrics()
     own_target.sql("alter system set synchronous_standby_names = 'nobody'")
     own_target.sql("select pg_reload_conf()")

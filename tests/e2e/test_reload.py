@@ -34,7 +34,7 @@ def test_live_keys_take_effect_and_the_others_are_named(migration):
         banyan.connect()
     banyan.sections["limits"] = {"max_clients": 2, "idle_in_transaction_timeout_ms": 300}
     banyan.sections["log"] = {"level": "debug"}
-    banyan.sections["proxy"] = {"threads": 3}
+    banyan.sections["proxy"] = {**banyan.sections["proxy"], "threads": 3}
     banyan.sections["shadow"] = {"min_samples": 77, "share": 0.5}
     banyan.sections["admin.tokens"] = [token for token in banyan.sections["admin.tokens"] if token["name"] != "viewer"]
     log = hup(banyan)

@@ -164,7 +164,7 @@ def conversations(k):
                                    (query(f"with d as (delete from parent where id = {k + 5} returning *) insert into t (id, v) select id, v from d returning *"),)],
         "statements that are neither read nor write": [
             (query("set application_name = 'x'"),), (query("show application_name"),), (query("listen somewhere"),), (query("notify somewhere, 'payload'"),),
-            (query("unlisten *"),), (query("select pg_advisory_lock(1), pg_advisory_unlock(1)"),), (query("explain (costs off) update t set v = 1 where id = 1"),),
+            (query("unlisten *"),), (query("select pg_advisory_lock(1), pg_advisory_unlock(1)"),), (query("explain (costs off) update t set v = 1 where false"),),
             (query("declare c cursor for select 1"),), (query("begin"),), (query("declare c cursor for select generate_series(1, 5)"),), (query("fetch 2 from c"),),
             (query("lock table t in share mode"),), (query("rollback"),), (query("values (1, 'x'), (2, null)"),), (query("table parent limit 0"),)],
         "a large result": [(query("select g, repeat('x', 1000) from generate_series(1, 3000) g"),)],
