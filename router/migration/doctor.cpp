@@ -16,7 +16,7 @@ using namespace std::chrono_literals;
 // As often as it costs little: a look takes milliseconds, or seconds with very many objects.
 constexpr auto look_interval = 15s;
 constexpr int share_of_time = 100;
-constexpr auto first_look = 5s;
+constexpr auto glance = 1s;  // has mirroring begun?
 constexpr auto fresh_enough = 5s;
 constexpr std::size_t most_subjects = 20;
 
@@ -47,19 +47,23 @@ DriftStatus Doctor::drift() const {
 }
 
 void Doctor::work() {
+    using Clock = std::chrono::steady_clock;
+    Clock::time_point next;
     std::unique_lock lock(mutex_);
-    std::chrono::milliseconds pause = first_look;
-    while (!wake_.wait_for(lock, pause, [this] { return stopping_; })) {
-        const auto begin = std::chrono::steady_clock::now();
-        lock.unlock();
-        if (mirrors(core_.phase()) && !core_.lost()) {
-            look();
+    while (!wake_.wait_for(lock, glance, [this] { return stopping_; })) {
+        if (!mirrors(core_.phase()) || core_.lost()) {
+            next = Clock::time_point();
+            continue;
         }
+        const auto begin = Clock::now();
+        if (begin < next) {
+            continue;
+        }
+        lock.unlock();
+        look();
         lock.lock();
-        pause = std::max<std::chrono::milliseconds>(
-            look_interval, std::chrono::duration_cast<std::chrono::milliseconds>(
-                               std::chrono::steady_clock::now() - begin) *
-                               share_of_time);
+        next = Clock::now() + std::max<Clock::duration>(
+                                  look_interval, (Clock::now() - begin) * share_of_time);
     }
 }
 
