@@ -21,6 +21,14 @@ def dual_read(migration):
     return banyan
 
 
+def connected(banyan):
+    """A client whose session has its connection to the mirror: before that its reads are not shadowed."""
+    client = banyan.wire()
+    wait_until(lambda: client.query("begin; rollback").ok() and all(session["mirror_ready"] for session in banyan.admin.get("/sessions")["sessions"]),
+               lambda: banyan.admin.get("/sessions"), 30 * kit.SLOW)
+    return client
+
+
 def settled(banyan):
     """Once nothing is pending any more."""
     time.sleep(0.3)
@@ -30,7 +38,7 @@ def settled(banyan):
 @pytest.mark.short
 def test_equal_reads_are_compared_and_not_reported(dual_read):
     before = dual_read.admin.get("/shadow")["matched"]
-    with dual_read.wire() as client:
+    with connected(dual_read) as client:
         for number in range(20):
             client.query(f"select * from t where id < {number * 10} order by id").ok()
             client.query("select count(*), min(v) from t").ok()
@@ -47,7 +55,7 @@ def test_equal_reads_are_compared_and_not_reported(dual_read):
 @pytest.mark.short
 def test_a_planted_difference_is_found_and_confirmed(dual_read):
     dual_read.target.sql("update t set v = 'planted' where id = 42", dual_read.database)
-    with dual_read.wire() as client:
+    with connected(dual_read) as client:
         assert client.value("select v from t where id = 42") == "v42"  # the client gets the primary's answer
         client.query("select v from t where id = 43").ok()
         client.extended("select id, v, secret from t where id = $1", [42]).ok()
@@ -80,7 +88,7 @@ def test_a_planted_difference_is_found_and_confirmed(dual_read):
 ], ids=["missing", "extra", "error", "value"])
 def test_each_kind_of_difference_is_named(dual_read, plant, sql, kind):
     dual_read.target.sql(plant, dual_read.database)
-    with dual_read.wire() as client:
+    with connected(dual_read) as client:
         def confirmed():  # a session that is not connected to the mirror yet shadows nothing
             client.query(sql).ok()
             return dual_read.admin.discrepancies()["confirmed"] >= 1
@@ -92,7 +100,7 @@ def test_each_kind_of_difference_is_named(dual_read, plant, sql, kind):
 
 @pytest.mark.short
 def test_a_session_reads_its_own_writes_on_the_mirror(dual_read):
-    with dual_read.wire() as client:
+    with connected(dual_read) as client:
         for number in range(300, 330):
             client.query(f"insert into t values ({number}, 'new')").ok()
             client.query(f"select * from t where id = {number}").ok()
@@ -107,7 +115,7 @@ def test_a_session_reads_its_own_writes_on_the_mirror(dual_read):
 
 def test_reads_that_are_no_pure_selects_are_left_alone(dual_read):
     before = dual_read.admin.get("/shadow")["sent"]
-    with dual_read.wire() as client:
+    with connected(dual_read) as client:
         for sql in ("select now()", "select random()", "select pg_backend_pid()", "select clock_timestamp()", "select * from t where id = 1 for update",
                     "select nextval('pg_catalog.nope')", "show all", "select pg_advisory_lock(1)", "select gen_random_uuid(), id from t"):
             client.query(sql)
@@ -118,7 +126,7 @@ def test_reads_that_are_no_pure_selects_are_left_alone(dual_read):
 @pytest.mark.short
 def test_sampling_can_be_changed_live(dual_read):
     dual_read.admin.call("PATCH", "/api/v1/shadow", {"share": 0})
-    with dual_read.wire() as client:
+    with connected(dual_read) as client:
         client.query("select 1 from t").ok()
         before = dual_read.admin.get("/shadow")["sent"]
         for _ in range(10):
@@ -155,7 +163,7 @@ def test_a_frozen_mirror_delays_no_read(own_target, migration):
 @pytest.mark.short
 def test_reads_of_a_table_that_waits_for_repair_are_not_confirmed(dual_read):
     """What is not mirrored by row makes its table suspect; until that is repaired, a difference says nothing new."""
-    with dual_read.wire() as client:
+    with connected(dual_read) as client:
         client.query("create view v as select id, v from t").ok()
         for number in range(30):
             client.query(f"do $$ begin insert into t values ({1000 + number}, 'by a block'); end $$").ok()
