@@ -271,6 +271,7 @@ def test_a_mirror_that_loses_acknowledged_commits_in_a_crash_is_made_equal_again
     else:
         pytest.fail("the mirror lost nothing in five crashes")
     print(f"{mirrored} mirrored, {left} left")
+    wait_until(lambda: change(banyan, "target") == "restarted", banyan.admin.status, 30 * kit.SLOW)
     banyan.settle_and_compare(60)
     assert it.target.sql(f"select count(*) from t where id >= {first}", it.name)[0][0] == 30
 
