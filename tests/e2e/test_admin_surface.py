@@ -1,6 +1,8 @@
 """The admin API as operators and their tools meet it: its description, live events, TLS, hooks, preflight, attacks."""
 import http.client
 import json
+import os
+import pty
 import socket
 import ssl
 import stat
@@ -305,3 +307,45 @@ def test_attacks_are_refused_and_the_data_path_does_not_notice(migration):
         wait_until(lambda: banyan.admin.request("GET", "/api/v1/status")[0] == 200, "served again", 60 * kit.SLOW)
         client.query("select count(*) from t").ok()
     assert banyan.admin.phase() == phase_before
+
+
+def on_a_terminal(banyan, *arguments):
+    """banyanctl's output and exit code on a pseudo-terminal."""
+    main, other = pty.openpty()
+    process = subprocess.Popen([kit.CTL, *arguments], stdin=other, stdout=other, stderr=other, close_fds=True,
+                               env={"BANYAN_URL": banyan.admin.url, "BANYAN_TOKEN": "admin-secret", "TERM": "xterm"})
+    os.close(other)
+    output = b""
+    try:
+        while chunk := os.read(main, 65536):
+            output += chunk
+    except OSError:  # its end, on a terminal
+        pass
+    os.close(main)
+    return output.decode(), process.wait(30)
+
+
+@pytest.mark.short
+def test_banyanctl_rewrites_a_terminal_and_writes_lines_into_a_pipe(migration):
+    banyan = migration(SCHEMA, "insert into t select g, 'x' from generate_series(1, 5000) g; analyze t")
+    text, code = on_a_terminal(banyan, "watch", "--count", "2", "--interval", "0.2")
+    assert code == 0 and text.count("\x1b[H\x1b[2J") == 2 and "\x1b[1m[INITIAL]" in text
+    piped = banyan.ctl("watch", "--count", "2", "--interval", "0.2")
+    assert piped.returncode == 0 and "\x1b" not in piped.stdout and len(piped.stdout.splitlines()) == 2, piped.stdout
+    text, code = on_a_terminal(banyan, "advance", "--yes", "--reason", "test")
+    assert code == 0 and "\x1b[32mtransition" in text
+    text, code = on_a_terminal(banyan, "backfill", "--wait")
+    assert code == 0 and "[##############################] 100 %" in text, text
+    for arguments, expected in ((("verify", "--wait"), 0), (("nonsense",), 1), (("advance", "--to", "complete", "--yes"), 2),
+                                (("status", "--url", "http://127.0.0.1:1"), 3), (("status", "--token", "wrong"), 5)):
+        assert banyan.ctl(*arguments).returncode == expected, arguments
+    with banyan.wire() as holder:
+        holder.query("begin; update t set v = 'y' where id = 1").ok()
+        assert banyan.ctl("advance", "--yes", "--deadline", "1").returncode in (2, 4)
+        holder.query("rollback").ok()
+    for shell in ("bash", "zsh", "fish"):
+        script = banyan.ctl("completion", shell)
+        assert script.returncode == 0 and "preflight" in script.stdout
+    completed = subprocess.run(["bash", "-c", "source /dev/stdin; COMP_WORDS=(banyanctl back); COMP_CWORD=1; _banyanctl; echo ${COMPREPLY[@]}"],
+                               input=banyan.ctl("completion", "bash").stdout, stdout=subprocess.PIPE, text=True, check=True, timeout=30)
+    assert completed.stdout.split() == ["backfill"]
