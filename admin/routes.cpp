@@ -256,10 +256,14 @@ Response Api::remembered(const Request& request, const Identity& identity,
         return problem(422, "idempotency-key-reused",
                        "This Idempotency-Key came with another request before.");
     }
-    if (!entry->response) {
-        entry->response = answer();
+    if (entry->response) {
+        return *entry->response;
     }
-    return *entry->response;
+    Response fresh = answer();
+    if (fresh.status < 500) {  // "not now" may be answered otherwise next time
+        entry->response = fresh;
+    }
+    return fresh;
 }
 
 }  // namespace banyan::admin

@@ -289,7 +289,8 @@ void Control::Impl::stop() {
     recheck.stop();
     verifier.stop();
     workers.stop();
-    probe.stop();
+    doctor.stop();
+    probe.stop();  // the last: it frees whoever waits for a server that does not answer
     if (core.lease() != nullptr) {
         core.lease()->stop();
     }

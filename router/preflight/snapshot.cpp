@@ -1,9 +1,15 @@
 #include "router/preflight/snapshot.hpp"
 
 #include <array>
+#include <chrono>
+
+#include "router/pg/answer.hpp"
 
 namespace banyan::router {
 namespace {
+
+// Longer than statement_timeout: a server that is stopped rather than gone never says so.
+constexpr std::chrono::seconds patience{35};
 
 struct Section {
     const char* name;
@@ -127,21 +133,11 @@ constexpr const char* tables_sql =
     BANYAN_NOT_OF_EXTENSION("pg_class", "c.oid")
     ") SELECT coalesce(json_agg(json_build_object('name', nspname || '.' || relname, 'kind', relkind, "
     "'persistence', relpersistence, 'row_security', relrowsecurity, 'rules', relhasrules, "
-    "'rows', greatest(reltuples, 0)::int8, "
     "'inherits', NOT relkind = 'p' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = t.oid OR inhrelid = t.oid), "
-    "'key', EXISTS (SELECT FROM pg_index WHERE indrelid = t.oid AND indisprimary), "
-    "'unique', EXISTS (SELECT FROM pg_index i WHERE indrelid = t.oid AND indisunique AND indisvalid AND indpred IS NULL "
-    "AND indexprs IS NULL AND NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = t.oid AND attnum = ANY (indkey) "
-    "AND NOT attnotnull)), "
-    "'deferrable_key', EXISTS (SELECT FROM pg_constraint WHERE conrelid = t.oid AND contype = 'p' AND condeferrable), "
-    "'generated', (SELECT count(*) FROM pg_attribute WHERE attrelid = t.oid AND to_jsonb(pg_attribute)->>'attgenerated' = 's' "
-    "AND NOT attisdropped), "
     "'triggers', (SELECT coalesce(json_agg(tgname ORDER BY tgname), '[]') FROM pg_trigger WHERE tgrelid = t.oid AND NOT "
     "tgisinternal AND tgname NOT LIKE '%banyan%'), "
     "'foreign_actions', (SELECT coalesce(json_agg(conname ORDER BY conname), '[]') FROM pg_constraint WHERE confrelid = t.oid "
-    "AND contype = 'f' AND (confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd'))), "
-    "'not_validated', (SELECT coalesce(json_agg(conname ORDER BY conname), '[]') FROM pg_constraint WHERE conrelid = t.oid "
-    "AND NOT convalidated)) ORDER BY nspname, relname), '[]') FROM tables t";
+    "AND contype = 'f' AND (confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd')))) ORDER BY nspname, relname), '[]') FROM tables t";
 
 // Only those that columns or indexes use would matter; listing more does no harm.
 constexpr const char* collations_sql =
@@ -187,9 +183,12 @@ boost::json::object preflight_snapshot(Connection& connection) {
         if (version && version->number(0, 0) < section.min_version) {
             continue;
         }
-        auto rows = connection.exec(section.sql);
+        auto rows = exec_within(connection, section.sql, patience);
         if (!rows) {
             errors[section.name] = rows.error().message;
+            if (rows.error().sqlstate == no_answer) {
+                break;
+            }
             continue;
         }
         boost::json::error_code damaged;

@@ -6,8 +6,7 @@
 //    "extensions": {name: version},
 //    "objects": [{"kind", "name", "definition"}],   what makes up the schema, see drift.hpp
 //    "tables": [{name, kind, persistence, row_security, rules, triggers: [name], inherits,
-//                partition, rows, key: bool, float_key: bool, generated, foreign_actions: [text],
-//                deferrable_key: bool}],
+//                foreign_actions: [name]}],
 //    "collations": [{name, recorded, actual}],      those whose version has changed
 //    "roles": {name of one that may log in: may it SET session_replication_role},   from version 15 on
 //    "large_objects": n, "prepared": [gid], "long_transactions": [{process_id, user, application,
@@ -24,7 +23,7 @@
 namespace banyan::router {
 
 /// Asks for each section by itself: one that fails is named under "errors". Changes nothing; each
-/// query may take 30 s at most. Needs PostgreSQL 10.
+/// query may take 30 s at most. Needs PostgreSQL 11.
 boost::json::object preflight_snapshot(Connection& connection);
 
 }  // namespace banyan::router
