@@ -16,15 +16,13 @@ constexpr std::chrono::milliseconds cancel_timeout{2000};
 
 CancelCall::CancelCall(Context& context, EventLoop& loop, router::Side side)
     : connector_(std::make_shared<Connector>(context, loop, side)),
-      channel_(loop.io()),
-      deadline_(loop.io()) {}
+      channel_(loop.reactor()),
+      deadline_(loop.reactor()) {}
 
 void CancelCall::start(std::uint32_t process_id, std::uint32_t secret_key,
                        std::function<void()> done) {
     done_ = std::move(done);
-    deadline_.expires_after(cancel_timeout);
-    deadline_.async_wait(
-        [self = shared_from_this()](const boost::system::error_code&) { self->end(); });
+    deadline_.after(cancel_timeout, [self = shared_from_this()] { self->end(); });
     connector_->start(
         [self = shared_from_this(), process_id, secret_key](Result<Channel> connected) {
             if (!connected) {
@@ -41,20 +39,18 @@ void CancelCall::start(std::uint32_t process_id, std::uint32_t secret_key,
 }
 
 void CancelCall::wait() {
-    channel_.socket().async_wait(
-        channel_.reading_waits_for(),
-        [self = shared_from_this()](const boost::system::error_code& error) {
-            std::vector<char> buffer(32768);
-            std::size_t got = 0;
-            const auto outcome = error ? Channel::Outcome::failed
-                                       : self->channel_.read(buffer.data(), buffer.size(), got);
-            // What is not the end can only be TLS's own: the server answers nothing.
-            if (self->done_ && outcome == Channel::Outcome::wait) {
-                self->wait();
-            } else {
-                self->end();
-            }
-        });
+    channel_.when_readable([self = shared_from_this()] { self->on_readable(); });
+}
+
+// What is not the end can only be TLS's own: the server answers nothing.
+void CancelCall::on_readable() {
+    std::vector<char> buffer(32768);
+    std::size_t got = 0;
+    if (done_ && channel_.read(buffer.data(), buffer.size(), got) == Channel::Outcome::wait) {
+        wait();
+    } else {
+        end();
+    }
 }
 
 void CancelCall::end() {

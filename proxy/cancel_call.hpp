@@ -2,7 +2,6 @@
 // for until the server closes, which it does when it has sent the signal.
 #pragma once
 
-#include <boost/asio/steady_timer.hpp>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -21,11 +20,12 @@ class CancelCall : public std::enable_shared_from_this<CancelCall> {
 
    private:
     void wait();
+    void on_readable();
     void end();
 
     std::shared_ptr<Connector> connector_;
     Channel channel_;
-    boost::asio::steady_timer deadline_;
+    Timer deadline_;
     std::function<void()> done_;
 };
 

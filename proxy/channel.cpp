@@ -24,10 +24,8 @@ int as_int(std::size_t size) {
 
 void Channel::tune(const router::Config::Tcp& settings) {
     const auto set = [this](int level, int name, std::uint32_t value) {
-        ::setsockopt(socket_.native_handle(), level, name, &value, sizeof value);
+        ::setsockopt(socket_.handle(), level, name, &value, sizeof value);
     };
-    boost::system::error_code ignored;
-    socket_.non_blocking(true, ignored);
     set(IPPROTO_TCP, TCP_NODELAY, 1);
     set(SOL_SOCKET, SO_KEEPALIVE, 1);
     for (const auto& [name, value] : {std::pair(TCP_KEEPIDLE, settings.keepalives_idle_s),
@@ -40,21 +38,9 @@ void Channel::tune(const router::Config::Tcp& settings) {
     }
 }
 
-void Channel::forget_waits() {
-    boost::system::error_code error;
-    const auto peer = socket_.remote_endpoint(error);
-    if (error) {
-        return;  // whoever reads from it finds out why
-    }
-    const auto handle = socket_.release(error);
-    if (!error) {
-        socket_.assign(peer.protocol(), handle, error);
-    }
-}
-
 void Channel::start_tls(SslPtr ssl) {
     ssl_ = std::move(ssl);
-    SSL_set_fd(ssl_.get(), socket_.native_handle());
+    SSL_set_fd(ssl_.get(), socket_.handle());
 }
 
 Channel::Outcome Channel::failed(std::string why) {
@@ -62,16 +48,16 @@ Channel::Outcome Channel::failed(std::string why) {
     return Outcome::failed;
 }
 
-Channel::Outcome Channel::outcome_of(int result, Socket::wait_type& waits_for,
-                                     Socket::wait_type usual) {
+Channel::Outcome Channel::outcome_of(int result, Readiness& waits_for,
+                                     Readiness usual) {
     const int system_error = errno;
     waits_for = usual;
     switch (SSL_get_error(ssl_.get(), result)) {
         case SSL_ERROR_WANT_READ:
-            waits_for = Socket::wait_read;
+            waits_for = Readiness::readable;
             return Outcome::wait;
         case SSL_ERROR_WANT_WRITE:
-            waits_for = Socket::wait_write;
+            waits_for = Readiness::writable;
             return Outcome::wait;
         case SSL_ERROR_ZERO_RETURN:
             return Outcome::ended;
@@ -94,17 +80,17 @@ Channel::Outcome Channel::handshake() {
     const int result = SSL_do_handshake(ssl_.get());
     if (result == 1) {
         shaken_ = true;
-        reading_waits_for_ = Socket::wait_read;
+        reading_waits_for_ = Readiness::readable;
         return Outcome::done;
     }
-    const auto outcome = outcome_of(result, reading_waits_for_, Socket::wait_read);
+    const auto outcome = outcome_of(result, reading_waits_for_, Readiness::readable);
     return outcome == Outcome::ended ? failed("the peer closed the connection") : outcome;
 }
 
 Channel::Outcome Channel::read(char* into, std::size_t room, std::size_t& got) {
     got = 0;
     if (ssl_ == nullptr) {
-        const auto result = ::recv(socket_.native_handle(), into, room, 0);
+        const auto result = ::recv(socket_.handle(), into, room, 0);
         if (result > 0) {
             got = static_cast<std::size_t>(result);
             return Outcome::done;
@@ -119,7 +105,7 @@ Channel::Outcome Channel::read(char* into, std::size_t room, std::size_t& got) {
         errno = 0;
         const int result = SSL_read(ssl_.get(), into + got, as_int(room - got));
         if (result <= 0) {
-            const auto outcome = outcome_of(result, reading_waits_for_, Socket::wait_read);
+            const auto outcome = outcome_of(result, reading_waits_for_, Readiness::readable);
             // What came before an end is delivered first; the end is met again.
             return got > 0 ? Outcome::done : outcome;
         }
@@ -133,7 +119,7 @@ Channel::Outcome Channel::write(const char* from, std::size_t size, std::size_t&
     if (ssl_ == nullptr) {
         ssize_t result = 0;
         do {
-            result = ::send(socket_.native_handle(), from, size, MSG_NOSIGNAL);
+            result = ::send(socket_.handle(), from, size, MSG_NOSIGNAL);
         } while (result < 0 && errno == EINTR);
         if (result >= 0) {
             sent = static_cast<std::size_t>(result);
@@ -148,7 +134,7 @@ Channel::Outcome Channel::write(const char* from, std::size_t size, std::size_t&
         sent = static_cast<std::size_t>(result);
         return Outcome::done;
     }
-    return outcome_of(result, writing_waits_for_, Socket::wait_write);
+    return outcome_of(result, writing_waits_for_, Readiness::writable);
 }
 
 void Channel::close() {
@@ -158,10 +144,9 @@ void Channel::close() {
     }
     ssl_.reset();
     shaken_ = false;
-    reading_waits_for_ = Socket::wait_read;
-    writing_waits_for_ = Socket::wait_write;
-    boost::system::error_code ignored;
-    socket_.close(ignored);
+    reading_waits_for_ = Readiness::readable;
+    writing_waits_for_ = Readiness::writable;
+    socket_.close();
 }
 
 }  // namespace banyan::proxy

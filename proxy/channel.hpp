@@ -1,41 +1,35 @@
 // Bytes to and from one peer over a non-blocking socket, encrypted or not.
 #pragma once
 
-#include <boost/asio/generic/stream_protocol.hpp>
-#include <boost/asio/io_context.hpp>
 #include <cstddef>
 #include <string>
 
+#include "proxy/reactor.hpp"
 #include "proxy/tls.hpp"
 #include "router/config/config.hpp"
 
 namespace banyan::proxy {
 
-using Socket = boost::asio::generic::stream_protocol::socket;
-
 class Channel {
    public:
     enum class Outcome {
         done,
-        wait,   ///< nothing now: wait as reading_waits_for() or writing_waits_for() says
+        wait,   ///< nothing now: when_readable() or when_writable() tells when
         ended,  ///< the peer has closed
         failed,
     };
 
-    explicit Channel(boost::asio::io_context& io) : socket_(io) {}
+    explicit Channel(Reactor& reactor) : socket_(reactor) {}
 
-    Socket& socket() { return socket_; }
+    /// The socket must be non-blocking.
+    void open(Descriptor socket) { socket_.open(std::move(socket)); }
+    int handle() const { return socket_.handle(); }
     bool encrypted() const { return ssl_ != nullptr; }
     SSL* ssl() const { return ssl_.get(); }
 
-    /// Non-blocking, TCP_NODELAY, keepalives and TCP_USER_TIMEOUT as configured. What does not
+    /// TCP_NODELAY, keepalives and TCP_USER_TIMEOUT as configured. What does not
     /// apply to a Unix socket is left out.
     void tune(const router::Config::Tcp& settings);
-
-    /// Connecting has waited for writability, and the reactor would go on telling of it with every
-    /// wait for something else: one useless wake-up for each message. Registers the socket anew.
-    /// Nothing may be waiting for it.
-    void forget_waits();
 
     /// From now on handshake(), then everything, goes through `ssl`.
     void start_tls(SslPtr ssl);
@@ -48,8 +42,9 @@ class Channel {
     Outcome read(char* into, std::size_t room, std::size_t& got);
     Outcome write(const char* from, std::size_t size, std::size_t& sent);
 
-    Socket::wait_type reading_waits_for() const { return reading_waits_for_; }
-    Socket::wait_type writing_waits_for() const { return writing_waits_for_; }
+    /// Calls back once, when reading, or writing, may go on; not if the channel is closed before.
+    void when_readable(Reactor::Then then) { socket_.to_read(reading_waits_for_, std::move(then)); }
+    void when_writable(Reactor::Then then) { socket_.to_write(writing_waits_for_, std::move(then)); }
 
     /// The last failure in words.
     const std::string& error() const { return error_; }
@@ -58,14 +53,14 @@ class Channel {
     void close();
 
    private:
-    Outcome outcome_of(int result, Socket::wait_type& waits_for, Socket::wait_type usual);
+    Outcome outcome_of(int result, Readiness& waits_for, Readiness usual);
     Outcome failed(std::string why);
 
-    Socket socket_;
+    Watch socket_;
     SslPtr ssl_;
     bool shaken_ = false;
-    Socket::wait_type reading_waits_for_ = Socket::wait_read;
-    Socket::wait_type writing_waits_for_ = Socket::wait_write;
+    Readiness reading_waits_for_ = Readiness::readable;
+    Readiness writing_waits_for_ = Readiness::writable;
     std::string error_;
 };
 

@@ -7,7 +7,6 @@
 
 #include "protocol/messages.hpp"
 #include "proxy/descriptors.hpp"
-#include "proxy/resolve.hpp"
 
 namespace banyan::proxy {
 
@@ -16,15 +15,12 @@ Connector::Connector(Context& context, EventLoop& loop, router::Side side)
       loop_(loop),
       side_(side),
       endpoint_(side == router::Side::source ? context.config.source : context.config.target),
-      channel_(loop.io()) {}
+      channel_(loop.reactor()) {}
 
-// Keeps the connector alive; does nothing once it was cancelled.
-template <class F>
-auto Connector::guarded(F function) {
-    return [self = shared_from_this(),
-            function = std::move(function)](const boost::system::error_code& error) {
+Reactor::Then Connector::guarded(void (Connector::*then)()) {
+    return [self = shared_from_this(), then] {
         if (self->done_) {
-            function(error);
+            ((*self).*then)();
         }
     };
 }
@@ -49,32 +45,45 @@ void Connector::cancel() {
 }
 
 void Connector::try_next() {
-    boost::system::error_code error;
-    channel_.socket().open(addresses_[next_].protocol(), error);
-    if (error || is_reserved_descriptor(channel_.socket().native_handle())) {
-        ++next_;
-        loop_.post([self = shared_from_this(), error] {
+    const auto& address = addresses_[next_++];
+    Descriptor socket(::socket(address.protocol().family(),
+                               SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
+                               address.protocol().protocol()));
+    int error = socket.open() ? 0 : errno;
+    const bool starved = error == EMFILE || error == ENFILE ||
+                         (error == 0 && is_reserved_descriptor(socket.get()));
+    if (error == 0 && !starved &&
+        ::connect(socket.get(), address.data(), static_cast<socklen_t>(address.size())) != 0 &&
+        errno != EINPROGRESS) {
+        error = errno;
+    }
+    if (starved || error != 0) {
+        loop_.post([self = shared_from_this(), starved, error] {
             if (self->done_) {
-                const bool starved = !error || error == boost::asio::error::no_descriptors;
-                self->failed(starved ? "no file descriptor is left for it" : error.message(),
+                self->failed(starved ? "no file descriptor is left for it" : std::strerror(error),
                              starved ? "53300" : "08001");
             }
         });
         return;
     }
-    channel_.socket().async_connect(addresses_[next_++],
-                                    guarded([this](const boost::system::error_code& failure) {
-                                        if (failure) {
-                                            failed(failure.message());
-                                            return;
-                                        }
-                                        channel_.tune(context_.config.tcp);
-                                        if (endpoint_.encrypted()) {
-                                            ask_for_tls();
-                                        } else {
-                                            succeed();
-                                        }
-                                    }));
+    channel_.open(std::move(socket));
+    channel_.when_writable(guarded(&Connector::on_connected));
+}
+
+void Connector::on_connected() {
+    int error = 0;
+    socklen_t size = sizeof error;
+    ::getsockopt(channel_.handle(), SOL_SOCKET, SO_ERROR, &error, &size);
+    if (error != 0) {
+        failed(std::strerror(error));
+        return;
+    }
+    channel_.tune(context_.config.tcp);
+    if (endpoint_.encrypted()) {
+        ask_for_tls();
+    } else {
+        succeed();
+    }
 }
 
 void Connector::ask_for_tls() {
@@ -93,10 +102,9 @@ void Connector::ask_for_tls() {
 // (CVE-2021-23222).
 void Connector::on_tls_answer() {
     char answer = 0;
-    const auto got = ::recv(channel_.socket().native_handle(), &answer, 1, 0);
+    const auto got = ::recv(channel_.handle(), &answer, 1, 0);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
-        channel_.socket().async_wait(Socket::wait_read,
-                                     guarded([this](const auto&) { on_tls_answer(); }));
+        channel_.when_readable(guarded(&Connector::on_tls_answer));
     } else if (got < 0) {
         failed(std::strerror(errno));
     } else if (got == 0) {
@@ -117,8 +125,7 @@ void Connector::shake_hands() {
             succeed();
             break;
         case Channel::Outcome::wait:
-            channel_.socket().async_wait(channel_.reading_waits_for(),
-                                         guarded([this](const auto&) { shake_hands(); }));
+            channel_.when_readable(guarded(&Connector::shake_hands));
             break;
         default:
             failed("TLS: " + channel_.error());
@@ -126,7 +133,6 @@ void Connector::shake_hands() {
 }
 
 void Connector::succeed() {
-    channel_.forget_waits();
     const auto done = std::move(done_);
     done_ = nullptr;
     done(std::move(channel_));

@@ -9,6 +9,7 @@
 #include "proxy/channel.hpp"
 #include "proxy/context.hpp"
 #include "proxy/event_loop.hpp"
+#include "proxy/resolve.hpp"
 
 namespace banyan::proxy {
 
@@ -32,15 +33,16 @@ class Connector : public std::enable_shared_from_this<Connector> {
     void succeed();
     /// This address will not do: the next one, or the end.
     void failed(const std::string& why, const std::string& sqlstate = "08001");
-    template <class F>
-    auto guarded(F function);
+    void on_connected();
+    /// `then` keeps the connector alive, and is dropped by cancel().
+    Reactor::Then guarded(void (Connector::*then)());
 
     Context& context_;
     EventLoop& loop_;
     const router::Side side_;
     const router::Endpoint& endpoint_;
     Channel channel_;
-    std::vector<boost::asio::generic::stream_protocol::endpoint> addresses_;
+    std::vector<Resolver::Address> addresses_;
     std::size_t next_ = 0;
     Done done_;
 };

@@ -18,7 +18,7 @@ constexpr std::size_t max_cached_text = 16384;
 }  // namespace
 
 EventLoop::EventLoop(const router::Config& c, const router::Directive& d)
-    : config(c), directive(d), work_(boost::asio::make_work_guard(io_)), random_(std::random_device{}()) {}
+    : config(c), directive(d), random_(std::random_device{}()) {}
 
 EventLoop::~EventLoop() { stop(); }
 
@@ -30,7 +30,7 @@ void EventLoop::start() {
 void EventLoop::run() {
     while (true) {
         try {
-            io_.run();
+            reactor_.run();
             return;
         } catch (const std::bad_alloc&) {
             spdlog::error("out of memory outside of any session");
@@ -39,11 +39,11 @@ void EventLoop::run() {
 }
 
 void EventLoop::stop() {
-    work_.reset();
-    io_.stop();
+    reactor_.stop();
     if (thread_.joinable()) {
         thread_.join();
     }
+    reactor_.forget_everything();
     sessions.clear();
 }
 

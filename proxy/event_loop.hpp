@@ -4,9 +4,6 @@
 
 #include <array>
 #include <atomic>
-#include <boost/asio/executor_work_guard.hpp>
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/post.hpp>
 #include <chrono>
 #include <memory>
 #include <mutex>
@@ -16,6 +13,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "proxy/reactor.hpp"
 #include "router/catalog/catalog.hpp"
 #include "router/config/config.hpp"
 #include "router/metrics/counters.hpp"
@@ -52,14 +50,14 @@ class EventLoop {
 
     template <class F>
     void post(F function) {
-        boost::asio::post(io_, std::move(function));
+        reactor_.post(std::move(function));
     }
 
     /// How long it took, or has taken so far, to come to the task that the last call gave it.
     /// Thread-safe; the loop itself never looks at a clock for this unless asked.
     std::chrono::microseconds lag();
 
-    boost::asio::io_context& io() { return io_; }
+    Reactor& reactor() { return reactor_; }
     router::Counters& counters() { return counters_; }
     std::mt19937_64& random() { return random_; }
     std::array<char, 65536>& read_buffer() { return read_buffer_; }
@@ -76,6 +74,7 @@ class EventLoop {
    private:
     void run();
 
+    Reactor reactor_;  ///< outlives all that waits for it
     std::atomic<std::size_t> placed_{0};
     std::mutex lag_mutex_;  ///< guards the next three
     bool asked_ = false;    ///< a task is on its way
@@ -89,8 +88,6 @@ class EventLoop {
         }
     };
 
-    boost::asio::io_context io_{1};
-    boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
     std::thread thread_;
     router::Counters counters_;
     std::mt19937_64 random_;

@@ -1,28 +1,35 @@
 #include "proxy/listener.hpp"
 
 #include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <boost/asio/error.hpp>
+#include <cerrno>
+#include <cstring>
 #include <new>
+#include <utility>
 
 #include "protocol/messages.hpp"
 
 namespace banyan::proxy {
 namespace {
 
-using boost::asio::ip::tcp;
-using Local = boost::asio::local::stream_protocol;
-
 constexpr std::chrono::milliseconds accept_pause{50};
+constexpr int accepted_at_a_time = 64;
 
-std::string peer_name(const tcp::endpoint& peer) {
-    return peer.address().to_string() + ":" + std::to_string(peer.port());
+std::string peer_name(const sockaddr_storage& peer, socklen_t size) {
+    char host[NI_MAXHOST] = "";
+    char port[NI_MAXSERV] = "";
+    ::getnameinfo(reinterpret_cast<const sockaddr*>(&peer), size, host, sizeof host, port,
+                  sizeof port, NI_NUMERICHOST | NI_NUMERICSERV);
+    return std::string(host) + ":" + port;
 }
-std::string peer_name(const Local::endpoint&) {
-    return "[local]";
+
+void make_non_blocking(int handle) {
+    ::fcntl(handle, F_SETFL, ::fcntl(handle, F_GETFL) | O_NONBLOCK);
 }
 
 Descriptor spare_descriptor() {
@@ -44,21 +51,24 @@ void refuse_client(int handle, std::string_view error) {
     ::close(handle);
 }
 
-Listener::Listener(boost::asio::io_context& io, ListenSockets sockets, OnClient on_client)
+Listener::Listener(Reactor& reactor, ListenSockets sockets, OnClient on_client)
     : on_client_(std::move(on_client)),
-      tcp_(io),
-      local_(io),
-      tcp_pause_(io),
-      local_pause_(io),
+      tcp_(reactor),
+      local_(reactor),
       local_file_(std::move(sockets.local_file)),
       spare_(spare_descriptor()) {
     sockaddr_storage bound{};
     socklen_t size = sizeof bound;
     ::getsockname(sockets.tcp.get(), reinterpret_cast<sockaddr*>(&bound), &size);
-    tcp_.assign(bound.ss_family == AF_INET6 ? tcp::v6() : tcp::v4(), sockets.tcp.release());
-    port_ = tcp_.local_endpoint().port();
+    port_ = ntohs(bound.ss_family == AF_INET6
+                      ? reinterpret_cast<const sockaddr_in6&>(bound).sin6_port
+                      : reinterpret_cast<const sockaddr_in&>(bound).sin_port);
+    make_non_blocking(sockets.tcp.get());
+    tcp_.socket.open(std::move(sockets.tcp));
+    local_.local = true;
     if (sockets.local.open()) {
-        local_.assign(Local(), sockets.local.release());
+        make_non_blocking(sockets.local.get());
+        local_.socket.open(std::move(sockets.local));
     }
 }
 
@@ -69,82 +79,71 @@ Listener::~Listener() {
 }
 
 std::vector<int> Listener::handles() {
-    std::vector<int> handles{tcp_.native_handle()};
-    if (local_.is_open()) {
-        handles.push_back(local_.native_handle());
+    std::vector<int> handles{tcp_.socket.handle()};
+    if (local_.socket.is_open()) {
+        handles.push_back(local_.socket.handle());
     }
     return handles;
 }
 
-template <class Acceptor>
-void Listener::take(Acceptor& acceptor, typename Acceptor::protocol_type::socket client) {
-    boost::system::error_code gone;
-    const auto peer = client.remote_endpoint(gone);
-    if (gone) {
-        return;
-    }
-    Accepted accepted;
-    accepted.protocol = peer.protocol();
-    accepted.local = std::is_same_v<Acceptor, Local::acceptor>;
-    accepted.handle = client.release(gone);
-    if (is_reserved_descriptor(accepted.handle)) {
-        refuse_for_lack_of_descriptors(accepted.handle);
+void Listener::take(const Door& door, int client, const std::string& peer) {
+    if (is_reserved_descriptor(client)) {
+        refuse_for_lack_of_descriptors(client);
         return;
     }
     try {
-        accepted.peer = peer_name(peer);
-        on_client_(accepted);
+        on_client_({client, peer, door.local});
     } catch (const std::bad_alloc&) {
-        ::close(accepted.handle);
+        ::close(client);
         throw;
     }
-    (void)acceptor;
 }
 
-template <class Acceptor>
-void Listener::accept_on(Acceptor& acceptor) {
-    using Client = typename Acceptor::protocol_type::socket;
-    acceptor.async_accept([this, &acceptor](const boost::system::error_code& error, Client client) {
-        if (error == boost::asio::error::operation_aborted) {
-            return;
-        }
-        bool failing = bool(error);
-        if (error == boost::asio::error::no_descriptors || error.value() == ENFILE) {
-            turn_away(acceptor.native_handle());
-            failing = !spare_.open();
-        } else if (error) {
-            spdlog::error("cannot accept a client: {}", error.message());
-        } else {
+void Listener::wait_at(Door& door) {
+    door.socket.to_read(Readiness::readable, [this, &door] { on_waiting(door); });
+}
+
+void Listener::on_waiting(Door& door) {
+    bool failing = false;
+    for (int i = 0; i < accepted_at_a_time && accepting_ && !failing; ++i) {
+        sockaddr_storage peer{};
+        socklen_t size = sizeof peer;
+        const int client = ::accept4(door.socket.handle(), reinterpret_cast<sockaddr*>(&peer),
+                                     &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (client >= 0) {
             try {
-                take(acceptor, std::move(client));
+                take(door, client, door.local ? "[local]" : peer_name(peer, size));
             } catch (const std::bad_alloc&) {
                 spdlog::error("cannot accept a client: out of memory");
                 failing = true;
             }
+        } else if (errno == EAGAIN) {
+            break;
+        } else if (errno == EMFILE || errno == ENFILE) {
+            turn_away(door);
+            failing = !spare_.open();
+        } else if (errno != EINTR && errno != ECONNABORTED) {
+            spdlog::error("cannot accept a client: {}", std::strerror(errno));
+            failing = true;
         }
-        if (!accepting_) {
-            return;
-        }
-        if (!failing) {
-            accept_on(acceptor);
-            return;
-        }
+    }
+    if (!accepting_) {
+        return;
+    }
+    if (failing) {
         // A moment later there may be what is missing now.
-        auto& timer = static_cast<void*>(&acceptor) == &tcp_ ? tcp_pause_ : local_pause_;
-        timer.expires_after(accept_pause);
-        timer.async_wait([this, &acceptor](const boost::system::error_code& stopped) {
-            if (!stopped && accepting_) {
-                accept_on(acceptor);
-            }
-        });
-    });
+        door.pause.after(accept_pause, [this, &door] { wait_at(door); });
+    } else {
+        wait_at(door);
+    }
 }
 
-void Listener::turn_away(int acceptor) {
+void Listener::turn_away(const Door& door) {
     spare_ = Descriptor();
-    const int handle = ::accept4(acceptor, nullptr, nullptr, SOCK_CLOEXEC);
-    if (handle >= 0) {
-        refuse_for_lack_of_descriptors(handle);
+    const int client =
+        ::accept4(door.socket.handle(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (client >= 0) {
+        refuse_for_lack_of_descriptors(client);
     }
     spare_ = spare_descriptor();
 }
@@ -153,26 +152,24 @@ void Listener::accept() {
     if (std::exchange(accepting_, true)) {
         return;
     }
-    accept_on(tcp_);
-    if (local_.is_open()) {
-        accept_on(local_);
+    wait_at(tcp_);
+    if (local_.socket.is_open()) {
+        wait_at(local_);
     }
 }
 
 void Listener::pause() {
     accepting_ = false;
-    boost::system::error_code ignored;
-    tcp_.cancel(ignored);
-    local_.cancel(ignored);
-    tcp_pause_.cancel();
-    local_pause_.cancel();
+    for (auto* door : {&tcp_, &local_}) {
+        door->socket.forget();
+        door->pause.cancel();
+    }
 }
 
 void Listener::close() {
     pause();
-    boost::system::error_code ignored;
-    tcp_.close(ignored);
-    local_.close(ignored);
+    tcp_.socket.close();
+    local_.socket.close();
     if (!local_file_.empty()) {
         ::unlink(local_file_.c_str());
         local_file_.clear();

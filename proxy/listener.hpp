@@ -1,16 +1,14 @@
 // Where clients come in: a TCP port, and a Unix socket if one is configured.
 #pragma once
 
-#include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/local/stream_protocol.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
-#include "proxy/channel.hpp"
 #include "proxy/listen_sockets.hpp"
+#include "proxy/reactor.hpp"
 #include "router/config/config.hpp"
 #include "router/model/result.hpp"
 
@@ -18,8 +16,7 @@ namespace banyan::proxy {
 
 /// A client's new connection, on its way to the event loop it will live on.
 struct Accepted {
-    int handle = -1;  ///< of the socket; whoever takes this owns it
-    boost::asio::generic::stream_protocol protocol{0, 0};
+    int handle = -1;     ///< of the socket, non-blocking; whoever takes this owns it
     std::string peer;    ///< "address:port", or "[local]"
     bool local = false;  ///< over the Unix socket
 };
@@ -30,7 +27,7 @@ class Listener {
    public:
     using OnClient = std::function<void(Accepted)>;
 
-    Listener(boost::asio::io_context& io, ListenSockets sockets, OnClient on_client);
+    Listener(Reactor& reactor, ListenSockets sockets, OnClient on_client);
     ~Listener();
 
     std::uint16_t port() const { return port_; }
@@ -49,18 +46,23 @@ class Listener {
     void give_away() { local_file_.clear(); }
 
    private:
-    template <class Acceptor>
-    void accept_on(Acceptor& acceptor);
-    template <class Acceptor>
-    void take(Acceptor& acceptor, typename Acceptor::protocol_type::socket client);
+    /// A listening socket.
+    struct Door {
+        explicit Door(Reactor& reactor) : socket(reactor), pause(reactor) {}
+        Watch socket;
+        Timer pause;  ///< after a failure
+        bool local = false;
+    };
+
+    void wait_at(Door& door);
+    void on_waiting(Door& door);
+    void take(const Door& door, int client, const std::string& peer);
     /// No descriptor is left: takes one client with the spare one and refuses it.
-    void turn_away(int acceptor);
+    void turn_away(const Door& door);
 
     OnClient on_client_;
-    boost::asio::ip::tcp::acceptor tcp_;
-    boost::asio::local::stream_protocol::acceptor local_;
-    boost::asio::steady_timer tcp_pause_;
-    boost::asio::steady_timer local_pause_;
+    Door tcp_;
+    Door local_;
     std::filesystem::path local_file_;  ///< that is ours to remove; empty: none
     Descriptor spare_;
     bool accepting_ = false;

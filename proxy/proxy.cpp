@@ -50,7 +50,7 @@ void Proxy::start() {
 void Proxy::listen(ListenSockets sockets) {
     auto& first = *loops_.front();
     listener_ =
-        std::make_unique<Listener>(first.io(), std::move(sockets),
+        std::make_unique<Listener>(first.reactor(), std::move(sockets),
                                    [this](Accepted accepted) { on_client(std::move(accepted)); });
     first.post([this] { listener_->accept(); });
     if (const auto& file = context_.config.listen.port_file; !file.empty()) {
@@ -91,14 +91,7 @@ void Proxy::on_client(Accepted accepted) {
     auto& loop = emptiest_loop();
     auto place = std::make_shared<EventLoop::Place>(loop);
     loop.post([this, &loop, place = std::move(place), accepted = std::move(accepted), ticket, id = ++next_id_] {
-        Socket client(loop.io());
-        boost::system::error_code failed;
-        client.assign(accepted.protocol, accepted.handle, failed);
-        if (failed) {
-            ::close(accepted.handle);
-            return;
-        }
-        auto session = std::make_shared<Session>(context_, loop, std::move(client), accepted, id);
+        auto session = std::make_shared<Session>(context_, loop, accepted, id);
         session->set_ticket(ticket);
         session->set_place(place);
         loop.sessions.insert(session);

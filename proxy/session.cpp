@@ -2,8 +2,7 @@
 
 #include <openssl/rand.h>
 #include <spdlog/spdlog.h>
-
-#include <boost/asio/error.hpp>
+#include <time.h>
 
 #include "proxy/cancel_call.hpp"
 #include "router/model/sync_point.hpp"
@@ -15,11 +14,12 @@ namespace {
 constexpr std::size_t backlog_limit = std::size_t{1} << 20U;
 constexpr std::size_t keep_capacity = 16384;
 
-// Ages are of this clock: the wall clock may jump.
+// Ages are of this clock: the wall clock may jump. As exact as the kernel's tick, which costs a
+// fraction of std::chrono::steady_clock.
 std::int64_t steady_ms() {
-    return std::chrono::duration_cast<std::chrono::milliseconds>(
-               std::chrono::steady_clock::now().time_since_epoch())
-        .count();
+    timespec now{};
+    ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return std::int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000;
 }
 
 std::int64_t unix_ms(std::chrono::system_clock::time_point time) {
@@ -28,8 +28,7 @@ std::int64_t unix_ms(std::chrono::system_clock::time_point time) {
 
 }  // namespace
 
-Session::Session(Context& context, EventLoop& loop, Socket client, const Accepted& accepted,
-                 std::uint64_t id)
+Session::Session(Context& context, EventLoop& loop, const Accepted& accepted, std::uint64_t id)
     : context_(context),
       loop_(loop),
       id_(id),
@@ -44,7 +43,7 @@ Session::Session(Context& context, EventLoop& loop, Socket client, const Accepte
       source_(loop),
       target_(loop),
       machine_(*this, loop.config, loop.directive) {
-    client_.channel.socket() = std::move(client);
+    client_.channel.open(Descriptor(accepted.handle));
     client_.channel.tune(context.config.tcp);
     client_.connected = true;
     adopted_epoch_.store(machine_.adopted_epoch());
@@ -59,17 +58,6 @@ Session::~Session() {
 void Session::start() {
     loop_.counters().add(router::Counter::client_connections);
     event([this] { machine_.client_connected(local_); });
-}
-
-
-template <class F>
-auto Session::guarded(Peer& peer, F function) {
-    return [self = shared_from_this(), &peer, generation = peer.generation,
-            function = std::move(function)](const boost::system::error_code& error) {
-        if (peer.generation == generation && error != boost::asio::error::operation_aborted) {
-            function(error);
-        }
-    };
 }
 
 void Session::after_event() {
@@ -119,8 +107,7 @@ void Session::after_event() {
 }
 
 void Session::publish_facts() {
-    blocked_.store(machine_.blocked());
-    adopted_epoch_.store(machine_.adopted_epoch());
+    adopted();
     mirror_ready_.store(machine_.mirror_ready(), std::memory_order_relaxed);
     logged_in_.store(machine_.logged_in(), std::memory_order_relaxed);
     for (const auto side : {router::Side::source, router::Side::target}) {
@@ -155,17 +142,15 @@ void Session::read_client() {
         machine_.to_server(machine_.primary()).size() > backlog_limit) {
         return;
     }
-    wait_for_client(client_.channel.reading_waits_for(),
-                    entry_ == Entry::open ? &Session::on_client_readable : &Session::enter);
-}
-
-void Session::wait_for_client(Socket::wait_type what, void (Session::*then)()) {
     client_.reading = true;
-    client_.channel.socket().async_wait(
-        what, guarded(client_, [this, then](const boost::system::error_code&) {
-            client_.reading = false;
-            (this->*then)();
-        }));
+    client_.channel.when_readable([this] {
+        client_.reading = false;
+        if (entry_ == Entry::open) {
+            on_client_readable();
+        } else {
+            enter();
+        }
+    });
 }
 
 void Session::on_client_readable() {
@@ -204,32 +189,32 @@ void Session::read_server(router::Side side) {
         return;
     }
     server.reading = true;
-    server.channel.socket().async_wait(
-        server.channel.reading_waits_for(),
-        guarded(server, [this, side](const boost::system::error_code&) {
-            auto& from = peer(side);
-            from.reading = false;
-            auto& buffer = loop_.read_buffer();
-            std::size_t got = 0;
-            switch (from.channel.read(buffer.data(), buffer.size(), got)) {
-                case Channel::Outcome::done:
-                    event([this, side, &buffer, got] {
-                        machine_.server_bytes(side, {buffer.data(), got});
-                    });
-                    break;
-                case Channel::Outcome::wait:
-                    read_server(side);
-                    break;
-                case Channel::Outcome::ended:
-                    from.ended = true;
-                    on_server_end(side, "the server closed the connection");
-                    break;
-                case Channel::Outcome::failed:
-                    from.ended = true;
-                    on_server_end(side, from.channel.error());
-                    break;
-            }
-        }));
+    server.channel.when_readable([this, side] { on_server_readable(side); });
+}
+
+void Session::on_server_readable(router::Side side) {
+    auto& from = peer(side);
+    from.reading = false;
+    auto& buffer = loop_.read_buffer();
+    std::size_t got = 0;
+    switch (from.channel.read(buffer.data(), buffer.size(), got)) {
+        case Channel::Outcome::done:
+            event([this, side, &buffer, got] {
+                machine_.server_bytes(side, {buffer.data(), got});
+            });
+            break;
+        case Channel::Outcome::wait:
+            read_server(side);
+            break;
+        case Channel::Outcome::ended:
+            from.ended = true;
+            on_server_end(side, "the server closed the connection");
+            break;
+        case Channel::Outcome::failed:
+            from.ended = true;
+            on_server_end(side, from.channel.error());
+            break;
+    }
 }
 
 void Session::on_server_end(router::Side side, const std::string& why) {
@@ -274,15 +259,14 @@ bool Session::flush(Peer& to, std::string& out) {
 
 void Session::wait_writable(Peer& to) {
     to.writing = true;
-    to.channel.socket().async_wait(to.channel.writing_waits_for(),
-                                   guarded(to, [this, &to](const boost::system::error_code&) {
-                                       to.writing = false;
-                                       after_event();
-                                   }));
+    to.channel.when_writable([this, &to] {
+        const auto self = shared_from_this();
+        to.writing = false;
+        after_event();
+    });
 }
 
 void Session::close_now(Peer& which) {
-    ++which.generation;
     which.channel.close();
     if (which.connector) {
         which.connector->cancel();
@@ -439,12 +423,12 @@ void Session::mark_suspect(std::vector<router::SuspectMark> marks) {
 
 void Session::set_deadline(router::Deadline kind, std::chrono::milliseconds after) {
     auto& timer = deadlines_[static_cast<std::size_t>(kind)];
-    timer = std::make_unique<boost::asio::steady_timer>(loop_.io(), after);
-    timer->async_wait([weak = weak_from_this(), kind](const boost::system::error_code& error) {
-        const auto self = weak.lock();
-        if (!error && self) {
-            self->event([&] { self->machine_.deadline(kind); });
-        }
+    if (!timer) {
+        timer = std::make_unique<Timer>(loop_.reactor());
+    }
+    timer->after(after, [this, kind] {
+        const auto self = shared_from_this();
+        event([&] { machine_.deadline(kind); });
     });
 }
 
@@ -495,9 +479,15 @@ double Session::random() {
     return std::uniform_real_distribution<double>(0, 1)(loop_.random());
 }
 
+// Mostly nothing is new, and a store that others must see in order costs more than a look.
 void Session::adopted() {
-    blocked_.store(machine_.blocked());
-    adopted_epoch_.store(machine_.adopted_epoch());
+    const auto blocked = machine_.blocked();
+    const auto epoch = machine_.adopted_epoch();
+    if (blocked_.load(std::memory_order_relaxed) != blocked ||
+        adopted_epoch_.load(std::memory_order_relaxed) != epoch) {
+        blocked_.store(blocked);
+        adopted_epoch_.store(epoch);
+    }
 }
 
 void Session::log(int level, const std::string& message) {

@@ -5,7 +5,6 @@
 
 #include <array>
 #include <atomic>
-#include <boost/asio/steady_timer.hpp>
 #include <chrono>
 #include <memory>
 #include <new>
@@ -24,8 +23,7 @@ namespace banyan::proxy {
 
 class Session : public std::enable_shared_from_this<Session>, private router::SessionPort {
    public:
-    Session(Context& context, EventLoop& loop, Socket client, const Accepted& accepted,
-            std::uint64_t id);
+    Session(Context& context, EventLoop& loop, const Accepted& accepted, std::uint64_t id);
     ~Session() override;
 
     /// Its place among the clients; before start().
@@ -61,7 +59,7 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
 
    private:
     struct Peer {
-        explicit Peer(EventLoop& loop) : channel(loop.io()) {}
+        explicit Peer(EventLoop& loop) : channel(loop.reactor()) {}
         Channel channel;
         std::shared_ptr<Connector> connector;  ///< while the connection is being made
         std::size_t sent = 0;                  ///< bytes of the machine's output already written
@@ -69,7 +67,6 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
         bool reading = false;          ///< a wait for readability is out
         bool writing = false;          ///< a wait for writability is out
         bool ended = false;            ///< end of file was seen
-        std::uint32_t generation = 0;  ///< tells late handlers of a closed connection
     };
 
     /// How far a client's connection has come.
@@ -125,8 +122,6 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     void out_of_memory();
 
     template <class F>
-    auto guarded(Peer& peer, F function);
-    template <class F>
     void event(F function);
     void after_event();
     void publish_facts();
@@ -134,13 +129,13 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     void enter();
     bool read_proxy_header();
     void shake_hands();
-    void wait_for_client(Socket::wait_type what, void (Session::*then)());
     Peer& peer(router::Side side) { return side == router::Side::source ? source_ : target_; }
     void read_client();
     void on_client_readable();
     void on_client_end();
     void on_client_encrypted();
     void read_server(router::Side side);
+    void on_server_readable(router::Side side);
     void on_server_end(router::Side side, const std::string& why);
     /// Writes what the socket takes now. False if the connection is broken.
     bool flush(Peer& peer, std::string& out);
@@ -159,7 +154,7 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     Peer client_;
     Peer source_;
     Peer target_;
-    std::array<std::unique_ptr<boost::asio::steady_timer>,
+    std::array<std::unique_ptr<Timer>,
                static_cast<std::size_t>(router::Deadline::count_)>
         deadlines_;
     std::optional<std::pair<std::uint32_t, std::uint32_t>> registered_;
@@ -199,7 +194,5 @@ void Session::event(F function) {
         out_of_memory();
     }
 }
-
-// Wraps a completion handler: keeps the session alive, drops late calls of a closed connection.
 
 }  // namespace banyan::proxy

@@ -29,7 +29,7 @@ void Session::enter() {
     }
     if (entry_ == Entry::first_byte) {
         char first = 0;
-        const auto got = ::recv(client_.channel.socket().native_handle(), &first, 1, MSG_PEEK);
+        const auto got = ::recv(client_.channel.handle(), &first, 1, MSG_PEEK);
         if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
             read_client();
             return;
@@ -64,7 +64,7 @@ bool Session::read_proxy_header() {
         }
         std::string more(*size - proxy_header_.size(), '\0');
         const auto got =
-            ::recv(client_.channel.socket().native_handle(), more.data(), more.size(), 0);
+            ::recv(client_.channel.handle(), more.data(), more.size(), 0);
         if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
             read_client();
             return false;
