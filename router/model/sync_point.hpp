@@ -26,7 +26,7 @@ namespace banyan::router {
     X(client_told, loop, "the client was told, the mirror has not answered")                \
     X(mirror_answered, loop, "the mirror has answered, the entry is still there")           \
     X(journal, worker, "the journal's writer, before the entry is written")                 \
-    X(chunk_read, worker, "a chunk was read and copied to its temporary table")             \
+    X(chunk_read, worker, "a chunk was read and sent to the target")                        \
     X(chunk_inserted, worker, "its rows were inserted, not committed")                      \
     X(chunk_committed, worker, "committed, its window still open")                          \
     X(repair_look, worker, "the mirror's row is locked")                                    \

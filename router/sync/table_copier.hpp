@@ -38,6 +38,8 @@ class TableCopier {
     Result<std::uint64_t> leave_chunk_to_repair(std::uint32_t limit, const std::string& reason);
 
     const StoredProgress& progress() const { return progress_; }
+    /// Chunks that went straight into the table.
+    std::uint64_t straight_chunks() const { return straight_chunks_; }
     /// Which side the last failure came from.
     Connection& failed_connection() { return source_failed_ ? source_ : target_; }
     /// A COMMIT was sent on the target and not answered.
@@ -47,8 +49,11 @@ class TableCopier {
     struct ChunkRead {
         std::uint64_t rows = 0;
         KeyText last_key;
+        bool straight = false;  ///< the rows are in the table, not in the temporary one
     };
     Result<ChunkRead> transfer(std::uint32_t limit);
+    Result<ChunkRead> copy_into(const std::string& table, std::uint32_t limit);
+    Result<ChunkRead> copy_straight(std::uint32_t limit);
     Result<ChunkRead> stream_rows(const std::string& sql);
     Result<void> remove_touched();
     StoredProgress after(const ChunkRead& chunk, std::uint32_t limit) const;
@@ -62,6 +67,9 @@ class TableCopier {
     const Table& image_;                // the target's table
     std::vector<std::size_t> columns_;  // of it, in the stream
     std::string columns_sql_;
+    std::string straight_into_;         // the table and its columns; empty: never straight
+    std::uint32_t not_straight_for_ = 0;  // chunks
+    std::uint64_t straight_chunks_ = 0;
     std::string insert_sql_;
     std::string remove_sql_;
     StoredProgress progress_;

@@ -1,3 +1,5 @@
+#include "router/sync/backfill_store.hpp"
+#include "router/sync/table_copier.hpp"
 #include "tests/router/sync/two_sides.hpp"
 
 namespace banyan::test {
@@ -109,6 +111,7 @@ TEST_F(BackfillTest, ConvergesWhileClientsWriteDeleteAndChangeKeys) {
 // Without the window's touched set the row would come back as a ghost that nobody knows of (R2).
 TEST_F(BackfillTest, ARowDeletedBetweenReadAndInsertIsKnownToBeDirty) {
     make_t(100);
+    on_target("INSERT INTO t VALUES (1, 'row 1')");  // so the chunk does not go straight in
     // Holds the chunk's insert on the target: its key 50 is being inserted and not committed.
     auto blocker = target_cluster->connect(database_);
     must(blocker.exec("BEGIN; INSERT INTO public.t VALUES (50, 'row 50')"));
@@ -127,6 +130,52 @@ TEST_F(BackfillTest, ARowDeletedBetweenReadAndInsertIsKnownToBeDirty) {
     ASSERT_TRUE(eventually([&] { return backfill.done(); }));
     EXPECT_EQ(on_target("SELECT count(*) FROM t WHERE id = 7").number(0, 0), 1);  // the ghost
     ASSERT_EQ(ledger_->dirty_count(), 1U);
+    start_repair();
+    ASSERT_TRUE(eventually([&] { return ledger_->dirty_count() == 0; })) << repair_->last_error();
+    expect_equal("t");
+}
+
+TEST_F(BackfillTest, ChunksGoStraightInWhereNothingIsThereYet) {
+    make_t(100);
+    auto source = source_cluster->connect(database_);
+    auto target = target_cluster->connect(database_);
+    ASSERT_TRUE(prepare_source_session(source, config_.mirror.lock_timeout));
+    ASSERT_TRUE(prepare_target_session(target, config_.mirror.lock_timeout));
+    ASSERT_TRUE(create_progress_store(target));
+    TableCopier copier(*ledger_, source, target, table("t"));
+    ASSERT_TRUE(copier.begin());
+    EXPECT_EQ(must(copier.copy_chunk(40)), 40U);
+    EXPECT_EQ(copier.straight_chunks(), 1U);
+    // Written by the application meanwhile, and newer than what a chunk may have read.
+    on_target("INSERT INTO t VALUES (50, 'newer')");
+    EXPECT_EQ(must(copier.copy_chunk(40)), 40U);
+    EXPECT_EQ(copier.straight_chunks(), 1U);
+    EXPECT_EQ(on_target("SELECT v FROM t WHERE id = 50").text(0, 0), "newer");
+    EXPECT_EQ(must(copier.copy_chunk(40)), 20U);
+    EXPECT_EQ(copier.straight_chunks(), 1U);  // the next few are not even tried
+    EXPECT_TRUE(copier.progress().done);
+    EXPECT_EQ(on_target("SELECT count(*) FROM t").number(0, 0), 100);
+}
+
+// The chunk has its rows in the table, uncommitted, when one of them is deleted: the delete finds
+// nothing on the mirror, so the chunk must not commit that row.
+TEST_F(BackfillTest, ARowDeletedWhileItsChunkGoesStraightInIsNotLeftThere) {
+    make_t(100);
+    auto blocker = target_cluster->connect(database_);
+    must(blocker.exec("BEGIN; INSERT INTO public.t VALUES (50, 'row 50')"));
+    config_.mirror.lock_timeout = std::chrono::milliseconds(30000);
+    Backfill backfill(backfill_context());
+    backfill.start();
+    ASSERT_TRUE(eventually([&] {
+        return on_target("SELECT count(*) FROM pg_stat_activity WHERE application_name ="
+                         " 'banyan-backfill' AND wait_event_type = 'Lock'").number(0, 0) == 1;
+    }));
+    DualWriter writer(config_, *ledger_, table("t")->id);
+    writer.leave_missing_rows_to_the_window();
+    writer.erase(7);
+    must(blocker.exec("ROLLBACK"));  // nothing is in the way any more
+    ASSERT_TRUE(eventually([&] { return backfill.done(); }));
+    EXPECT_EQ(on_target("SELECT count(*) FROM t WHERE id = 7").number(0, 0), 0);
     start_repair();
     ASSERT_TRUE(eventually([&] { return ledger_->dirty_count() == 0; })) << repair_->last_error();
     expect_equal("t");
