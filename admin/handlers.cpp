@@ -115,7 +115,7 @@ Response readyz(Context& context) {
 Response metrics(Context& context) {
     Response response;
     response.content_type = metrics_content_type;
-    response.body = render_metrics(context.counters.counters(), context.control.samples());
+    response.body = render_metrics(context.counters, context.control.samples());
     return response;
 }
 

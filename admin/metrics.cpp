@@ -4,6 +4,7 @@
 #include <prometheus/text_serializer.h>
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <set>
 #include <sstream>
@@ -68,6 +69,28 @@ class Collector {
         family.out.metric.push_back(std::move(metric));
     }
 
+    void add_histogram(const std::string& name, const std::string& help, Labels labels,
+                       const router::Timings::Histogram& values) {
+        Family& family = families_[name];
+        family.out.name = "banyan_" + name;
+        family.out.help = help;
+        family.out.type = MetricType::Histogram;
+        ClientMetric metric;
+        for (auto& [key, text] : labels) {
+            metric.label.push_back({std::move(key), std::move(text)});
+        }
+        auto& histogram = metric.histogram;
+        for (std::size_t i = 0; i < values.counts.size(); ++i) {
+            histogram.sample_count += values.counts[i];
+            histogram.bucket.push_back(
+                {histogram.sample_count, i < router::Timings::bounds.size()
+                                             ? router::Timings::bounds[i] / 1e6
+                                             : std::numeric_limits<double>::infinity()});
+        }
+        histogram.sample_sum = values.seconds;
+        family.out.metric.push_back(std::move(metric));
+    }
+
     std::vector<MetricFamily> finish() {
         add("metrics_dropped_series", "Series left out of this answer: too many or badly named.",
             false, {}, static_cast<double>(dropped_));
@@ -112,16 +135,39 @@ void add_counters(const std::vector<const router::Counters*>& blocks, Collector&
     }
 }
 
+void add_timings(const std::vector<const router::Timings*>& blocks, Collector& collector) {
+    const auto sum = [&](router::Timing timing) {
+        router::Timings::Histogram all;
+        for (const auto* block : blocks) {
+            block->add_to(timing, all);
+        }
+        return all;
+    };
+    const std::string response =
+        "From the last byte sent to a server to the first that comes back; one read in 16 is timed.";
+    collector.add_histogram("server_response_seconds", response, {{"side", "source"}},
+                            sum(router::Timing::source_response));
+    collector.add_histogram("server_response_seconds", response, {{"side", "target"}},
+                            sum(router::Timing::target_response));
+    collector.add_histogram(
+        "overhead_seconds",
+        "From bytes read to what follows from them written: Banyan's own work; one read in 16 is timed.",
+        {}, sum(router::Timing::overhead));
+}
+
 }  // namespace
 
-std::string render_metrics(const std::vector<const router::Counters*>& counters,
-                           const std::vector<router::Control::Sample>& samples) {
+std::string render_metrics(router::CounterSource& source,
+                           const std::vector<router::Sample>& samples) {
     Collector collector;
     collector.add("build_info", "Which build this is; the value is always 1.", false,
                   {{"version", BANYAN_VERSION}}, 1);
-    add_counters(counters, collector);
-    for (const auto& sample : samples) {
-        collector.add(sample.name, sample.help, sample.counter, sample.labels, sample.value);
+    add_counters(source.counters(), collector);
+    add_timings(source.timings(), collector);
+    for (const auto& all : {source.samples(), samples}) {
+        for (const auto& sample : all) {
+            collector.add(sample.name, sample.help, sample.counter, sample.labels, sample.value);
+        }
     }
     std::ostringstream out;
     prometheus::TextSerializer().Serialize(out, collector.finish());

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "router/metrics/counters.hpp"
+#include "router/metrics/counter_source.hpp"
 #include "router/migration/control.hpp"
 
 namespace banyan::admin {
@@ -16,7 +16,7 @@ inline constexpr std::size_t max_series_per_family = 1000;
 
 /// Every name gets the prefix banyan_. Counters end in _total and nothing else does: a sample that
 /// breaks the rule is renamed. Samples with impossible names are dropped and counted.
-std::string render_metrics(const std::vector<const router::Counters*>& counters,
-                           const std::vector<router::Control::Sample>& samples);
+std::string render_metrics(router::CounterSource& source,
+                           const std::vector<router::Sample>& samples);
 
 }  // namespace banyan::admin

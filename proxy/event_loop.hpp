@@ -17,6 +17,7 @@
 #include "router/catalog/catalog.hpp"
 #include "router/config/config.hpp"
 #include "router/metrics/counters.hpp"
+#include "router/metrics/timings.hpp"
 #include "router/migration/fleet.hpp"
 #include "router/sql/statement.hpp"
 
@@ -59,6 +60,9 @@ class EventLoop {
 
     Reactor& reactor() { return reactor_; }
     router::Counters& counters() { return counters_; }
+    router::Timings& timings() { return timings_; }
+    /// Is the read that comes now one to be timed?
+    bool timed() { return ++reads_ % router::timed_share == 0; }
     std::mt19937_64& random() { return random_; }
     std::array<char, 65536>& read_buffer() { return read_buffer_; }
 
@@ -90,6 +94,8 @@ class EventLoop {
 
     std::thread thread_;
     router::Counters counters_;
+    router::Timings timings_;
+    std::uint32_t reads_ = 0;
     std::mt19937_64 random_;
     std::array<char, 65536> read_buffer_{};
     std::unordered_map<std::string, std::shared_ptr<const router::ParsedQuery>, TextHash,

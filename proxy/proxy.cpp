@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "protocol/messages.hpp"
+#include "proxy/log.hpp"
 #include "proxy/session.hpp"
 
 namespace banyan::proxy {
@@ -326,6 +327,32 @@ std::vector<const router::Counters*> Proxy::counters() {
         all.push_back(&loop->counters());
     }
     return all;
+}
+
+std::vector<const router::Timings*> Proxy::timings() {
+    std::vector<const router::Timings*> all;
+    for (const auto& loop : loops_) {
+        all.push_back(&loop->timings());
+    }
+    return all;
+}
+
+std::vector<router::Sample> Proxy::samples() {
+    auto samples = log_samples();
+    auto ends = context_.tls.certificates_end();
+    if (const auto& file = context_.config.admin.ssl_cert_file; !file.empty()) {
+        if (const auto end = certificate_ends(file)) {
+            ends.emplace_back("operators", *end);
+        }
+    }
+    for (const auto& [shown_to, end] : ends) {
+        samples.push_back({"certificate_end_time_seconds",
+                           {{"shown_to", shown_to}},
+                           static_cast<double>(end),
+                           false,
+                           "When the certificate that Banyan shows ends, Unix time."});
+    }
+    return samples;
 }
 
 }  // namespace banyan::proxy

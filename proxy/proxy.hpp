@@ -62,6 +62,8 @@ class Proxy : public router::Fleet, public router::CounterSource {
 
     // CounterSource
     std::vector<const router::Counters*> counters() override;
+    std::vector<const router::Timings*> timings() override;
+    std::vector<router::Sample> samples() override;
 
    private:
     void on_client(Accepted accepted);

@@ -136,6 +136,19 @@ void Session::publish_facts() {
 
 // --- reading ---
 
+template <class F>
+void Session::read_event(F function) {
+    if (!loop_.timed()) {
+        event(function);
+        return;
+    }
+    const auto begun = now();
+    timing_ = true;
+    event(function);
+    timing_ = false;
+    loop_.timings().add(router::Timing::overhead, now() - begun);
+}
+
 void Session::read_client() {
     if (!client_.connected || client_.reading || client_.ended || client_closing_ ||
         entry_ == Entry::tls_wanted || !machine_.wants_client_bytes() ||
@@ -169,7 +182,7 @@ void Session::on_client_readable() {
     if (machine_.held() && !held_since_) {
         held_since_ = std::chrono::steady_clock::now();
     }
-    event([this, &buffer, got] { machine_.client_bytes({buffer.data(), got}); });
+    read_event([this, &buffer, got] { machine_.client_bytes({buffer.data(), got}); });
 }
 
 void Session::on_client_end() {
@@ -199,7 +212,12 @@ void Session::on_server_readable(router::Side side) {
     std::size_t got = 0;
     switch (from.channel.read(buffer.data(), buffer.size(), got)) {
         case Channel::Outcome::done:
-            event([this, side, &buffer, got] {
+            if (from.asked_at != std::chrono::steady_clock::time_point()) {
+                loop_.timings().add(side == router::Side::source ? router::Timing::source_response
+                                                                 : router::Timing::target_response,
+                                    now() - std::exchange(from.asked_at, {}));
+            }
+            read_event([this, side, &buffer, got] {
                 machine_.server_bytes(side, {buffer.data(), got});
             });
             break;
@@ -240,6 +258,8 @@ bool Session::flush(Peer& to, std::string& out) {
         }
         if (&to == &client_) {
             loop_.counters().add(router::Counter::bytes_to_clients, sent);
+        } else {
+            note_asked(to);
         }
         to.sent += sent;
     }
@@ -255,6 +275,15 @@ bool Session::flush(Peer& to, std::string& out) {
         to.sent = 0;
     }
     return true;
+}
+
+// What is sent before the answer to the last that was makes it unknown whose answer comes first.
+void Session::note_asked(Peer& server) {
+    if (server.asked_at != std::chrono::steady_clock::time_point()) {
+        server.asked_at = {};
+    } else if (timing_) {
+        server.asked_at = now();
+    }
 }
 
 void Session::wait_writable(Peer& to) {
@@ -273,6 +302,7 @@ void Session::close_now(Peer& which) {
         which.connector.reset();
     }
     which.connected = which.reading = which.writing = which.ended = false;
+    which.asked_at = {};
     which.sent = 0;
 }
 

@@ -67,6 +67,8 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
         bool reading = false;          ///< a wait for readability is out
         bool writing = false;          ///< a wait for writability is out
         bool ended = false;            ///< end of file was seen
+        /// Of a server: when the last bytes went there, in an event that is timed, and nothing since.
+        std::chrono::steady_clock::time_point asked_at{};
     };
 
     /// How far a client's connection has come.
@@ -136,6 +138,10 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     void on_client_encrypted();
     void read_server(router::Side side);
     void on_server_readable(router::Side side);
+    /// event(), with the time it takes noted for one read in timed_share.
+    template <class F>
+    void read_event(F function);
+    void note_asked(Peer& server);
     void on_server_end(router::Side side, const std::string& why);
     /// Writes what the socket takes now. False if the connection is broken.
     bool flush(Peer& peer, std::string& out);
@@ -164,6 +170,7 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     bool client_closing_ = false;
     std::function<void()> cancel_done_;  ///< of cancel(), until send_cancel() takes it
     bool in_event_ = false;
+    bool timing_ = false;  ///< the event is timed
     bool served_ = false;  ///< has had a transaction
     bool broken_ = false;  ///< memory has run out in it
     router::SessionMachine machine_;

@@ -86,6 +86,41 @@ bool is_address(const std::string& host) {
 
 }  // namespace
 
+namespace {
+
+std::optional<std::int64_t> ends_at(const X509* certificate) {
+    std::tm time{};
+    if (certificate == nullptr || ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &time) != 1) {
+        return std::nullopt;
+    }
+    return ::timegm(&time);
+}
+
+}  // namespace
+
+std::optional<std::int64_t> certificate_ends(const std::string& file) {
+    const std::unique_ptr<BIO, decltype(&BIO_free)> in(BIO_new_file(file.c_str(), "r"), &BIO_free);
+    const std::unique_ptr<X509, decltype(&X509_free)> certificate(
+        in ? PEM_read_bio_X509(in.get(), nullptr, nullptr, nullptr) : nullptr, &X509_free);
+    ERR_clear_error();
+    return ends_at(certificate.get());
+}
+
+std::vector<std::pair<std::string, std::int64_t>> Tls::certificates_end() const {
+    std::vector<std::pair<std::string, std::int64_t>> all;
+    const auto now = contexts();
+    for (const auto& [shown_to, context] :
+         {std::pair("clients", now->clients.get()), {"source", now->source.get()},
+          {"target", now->target.get()}}) {
+        if (const auto end = context == nullptr
+                                 ? std::nullopt
+                                 : ends_at(SSL_CTX_get0_certificate(context))) {
+            all.emplace_back(shown_to, *end);
+        }
+    }
+    return all;
+}
+
 Result<Tls::ContextPtr> Tls::for_clients(const router::Config::Listen& listen) {
     if (!listen.tls()) {
         return ContextPtr();

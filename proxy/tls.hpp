@@ -7,6 +7,8 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "router/config/config.hpp"
 #include "router/model/result.hpp"
@@ -30,6 +32,9 @@ class Tls {
     Result<void> reload(const router::Config& config);
 
     bool offered_to_clients() const { return config_.listen.tls(); }
+    /// When the certificates in use end: what each is shown to ("clients", "source", "target") and
+    /// the Unix time. Sessions that exist may have begun with older ones.
+    std::vector<std::pair<std::string, std::int64_t>> certificates_end() const;
     /// For a connection that a client has made; null without [listen] sslmode.
     SslPtr accept() const;
     /// For a connection to a database; null if its sslmode is disable.
@@ -55,6 +60,9 @@ class Tls {
 /// The common name of the certificate that the peer has shown and OpenSSL has verified; nullopt if
 /// it has shown none, or its name cannot be trusted to be one (a zero byte in it).
 std::optional<std::string> peer_common_name(SSL* ssl);
+
+/// When the first certificate of this file ends, Unix time; nullopt if there is none.
+std::optional<std::int64_t> certificate_ends(const std::string& file);
 
 /// The ALPN protocol was negotiated, as direct TLS demands.
 bool negotiated_postgresql(SSL* ssl);

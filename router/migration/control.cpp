@@ -20,6 +20,7 @@ Control::Impl::Impl(const Config& config, StateDb& db, Ledger& ledger, Breaker& 
       verifier(core, [this] { return workers.backfill_done_unix_ms(); }),
       lineage(core, [this] { return workers.backfill_done_unix_ms(); }),
       doctor(core),
+      gate_watch([this] { return look_at_gates(); }),
       probe(core, lineage),
       discrepancies(db, config.shadow.max_discrepancies, config.shadow.log),
       recheck(RecheckContext{config, ledger, discrepancies, [this] { return core.phase(); },
@@ -110,6 +111,7 @@ Result<void> Control::start(Fleet& fleet) {
     impl_->verifier.start();
     impl_->recheck.start();
     impl_->doctor.start();
+    impl_->gate_watch.start();
     return {};
 }
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "router/config/config.hpp"
+#include "router/metrics/sample.hpp"
 #include "router/metrics/counters.hpp"
 #include "router/migration/blocking.hpp"
 #include "router/breaker/breaker.hpp"
@@ -123,14 +124,8 @@ class Control {
     /// Recomputes the audit log's chain: {"entries", "intact", "first_broken": id|null}.
     boost::json::object check_audit();
 
-    /// Prometheus samples of the control plane: {name, labels, value}, names without "banyan_".
-    struct Sample {
-        std::string name;
-        std::vector<std::pair<std::string, std::string>> labels;
-        double value = 0;
-        bool counter = false;
-        std::string help;
-    };
+    /// Prometheus samples of the control plane.
+    using Sample = router::Sample;
     std::vector<Sample> samples();
 
     /// True if clients can be served: the current primary answers, and Banyan is not draining. For

@@ -13,6 +13,7 @@
 #include "router/migration/core.hpp"
 #include "router/migration/doctor.hpp"
 #include "router/migration/facts.hpp"
+#include "router/migration/gate_watch.hpp"
 #include "router/migration/lineage_watch.hpp"
 #include "router/migration/probe.hpp"
 #include "router/migration/verifier.hpp"
@@ -32,6 +33,9 @@ class Control::Impl {
     Facts measure(Phase from, Phase to);
     /// The same with the databases' answers up to a second old, for pages that poll.
     Facts measure_cached(Phase from, Phase to);
+    /// The gates of the next step forward, but for what reads whole tables; nullopt while there is no
+    /// such step, or a transition looks at them itself.
+    std::optional<GateWatch::View> look_at_gates();
     Answer<boost::json::object> create_transition(const TransitionRequest& request,
                                                   const Actor& actor);
     void audit(const Actor& actor, std::string action, std::string subject, std::string reason,
@@ -46,6 +50,7 @@ class Control::Impl {
     Verifier verifier;
     LineageWatch lineage;
     Doctor doctor;
+    GateWatch gate_watch;
     Probe probe;
     DiscrepancyStore discrepancies;
     Recheck recheck;
@@ -55,7 +60,9 @@ class Control::Impl {
 
    private:
     std::pair<SideFacts, SideFacts> measure_sides();
-    Facts measure_rest(Phase from, Phase to, std::pair<SideFacts, SideFacts> sides);
+    /// `scan`: reads whole tables, too, where a gate asks for it.
+    Facts measure_rest(Phase from, Phase to, std::pair<SideFacts, SideFacts> sides,
+                       bool scan = true);
     std::optional<Refusal> check(const TransitionRequest& request) const;
     std::shared_ptr<ActiveTransition> begin(const TransitionRequest& request, const Actor& actor);
 

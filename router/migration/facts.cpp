@@ -53,7 +53,8 @@ constexpr const char* reverse_check_settings =
 
 }  // namespace
 
-std::vector<ReverseFacts> measure_reverse(const Endpoint& source, const Catalog& catalog) {
+std::vector<ReverseFacts> measure_reverse(const Endpoint& source, const Catalog& catalog,
+                                          bool scan) {
     std::vector<ReverseFacts> all;
     std::optional<Connection> connection;
     for (const auto& table : catalog.tables()) {
@@ -65,6 +66,10 @@ std::vector<ReverseFacts> measure_reverse(const Endpoint& source, const Catalog&
         it.name = mapping.name;
         it.missing = mapping.no_reverse;
         if (!it.missing.empty() || mapping.reverse_check.empty()) {
+            continue;
+        }
+        if (!scan) {
+            it.error = "it is tried when the gates are asked for";
             continue;
         }
         if (!connection) {

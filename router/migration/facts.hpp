@@ -18,7 +18,8 @@ SideFacts measure_side(const Endpoint& endpoint, const std::vector<std::string>&
 
 /// Tries reverse(forward(row)) = row on every row of the mapped tables that are not reversible by
 /// their rules alone; a scan of each. For a catalogue whose primary is the source.
-std::vector<ReverseFacts> measure_reverse(const Endpoint& source, const Catalog& catalog);
+std::vector<ReverseFacts> measure_reverse(const Endpoint& source, const Catalog& catalog,
+                                          bool scan);
 
 /// Client backends and prepared transactions of this database that are not Banyan's: not among
 /// `ours`, and no application name that begins with "banyan-".

@@ -172,6 +172,17 @@ std::vector<Control::Sample> Control::samples() {
                   static_cast<double>(core.fleet()->loop_lag().count()) / 1e6,
                   "How long the slowest event loop took to come to a task it was given.");
     }
+    const GateWatch::View watched = impl_->gate_watch.view();
+    for (const Gate& gate : watched.gates) {
+        for (const auto state : {Verdict::pass, Verdict::fail, Verdict::inconclusive}) {
+            out.gauge("gate_state",
+                      {{"to", std::string(to_string(watched.to))},
+                       {"gate", gate.name},
+                       {"state", std::string(to_string(state))}},
+                      gate.verdict == state,
+                      "1 for what each gate of the next step forward says, as of the last look.");
+        }
+    }
     const DriftStatus drift = impl_->doctor.drift();
     if (drift.checked_unix_ms != 0) {
         const std::string help = "Objects in which the two schemas differ, as of the last look.";

@@ -63,7 +63,20 @@ Facts Control::Impl::measure_cached(Phase from, Phase to) {
     return measure_rest(from, to, std::move(sides));
 }
 
-Facts Control::Impl::measure_rest(Phase from, Phase to, std::pair<SideFacts, SideFacts> sides) {
+std::optional<GateWatch::View> Control::Impl::look_at_gates() {
+    const Phase from = core.phase();
+    const auto to = step_forward(from);
+    if (!to || active() != nullptr || core.lost() || draining) {
+        return std::nullopt;
+    }
+    auto sides = needs_sides(from, *to) ? measure_sides() : std::pair<SideFacts, SideFacts>();
+    return GateWatch::View{
+        *to, evaluate_gates(from, *to, measure_rest(from, *to, std::move(sides), false)),
+        unix_ms()};
+}
+
+Facts Control::Impl::measure_rest(Phase from, Phase to, std::pair<SideFacts, SideFacts> sides,
+                                  bool scan) {
     Facts facts;
     facts.source = std::move(sides.first);
     facts.target = std::move(sides.second);
@@ -88,7 +101,7 @@ Facts Control::Impl::measure_rest(Phase from, Phase to, std::pair<SideFacts, Sid
         facts.mapping_problems = catalog->mapping_problems;
         facts.sequence_twins = catalog->sequence_twins;
         if (to == Phase::switchover) {
-            facts.reverse = measure_reverse(core.config.source, *catalog);
+            facts.reverse = measure_reverse(core.config.source, *catalog, scan);
         }
         facts.verified = verifier.verified(*catalog, workers.backfill_done_unix_ms());
     }
@@ -290,6 +303,7 @@ void Control::Impl::stop() {
     verifier.stop();
     workers.stop();
     doctor.stop();
+    gate_watch.stop();
     probe.stop();  // the last: it frees whoever waits for a server that does not answer
     if (core.lease() != nullptr) {
         core.lease()->stop();

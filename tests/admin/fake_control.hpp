@@ -218,7 +218,11 @@ class FakeControl : public ControlApi {
 struct FakeCounters : router::CounterSource {
     router::Counters first;
     router::Counters second;
+    router::Timings timed;
+    std::vector<router::Sample> said;
     std::vector<const router::Counters*> counters() override { return {&first, &second}; }
+    std::vector<const router::Timings*> timings() override { return {&timed, &timed}; }
+    std::vector<router::Sample> samples() override { return said; }
 };
 
 }  // namespace banyan::admin
