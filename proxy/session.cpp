@@ -64,13 +64,12 @@ void Session::after_event() {
     if (over_) {
         return;
     }
+    // Shadow reads go to the mirror when the primary has had a head start, and behind its answer to
+    // the client: on machines that the two servers share they would delay it.
+    const bool client_first = machine_.mirror_can_wait();
     for (const auto side : {router::Side::source, router::Side::target}) {
-        auto& server = peer(side);
-        if (server.connected && !flush(server, machine_.to_server(side))) {
-            on_server_end(side, "the connection broke");
-            if (over_) {
-                return;
-            }
+        if (!(client_first && side != machine_.primary()) && !flush_server(side)) {
+            return;
         }
     }
     router::sync_points_due({router::SyncPoint::commit_sent, router::SyncPoint::mirror_commit_sent});
@@ -89,6 +88,10 @@ void Session::after_event() {
     if (entry_ == Entry::tls_wanted && client_.connected && machine_.to_client().empty()) {
         entry_ = Entry::tls;
         client_.channel.start_tls(context_.tls.accept());
+    }
+    if (client_first && (primary_spoke_ || !machine_.busy()) &&
+        !flush_server(router::other(machine_.primary()))) {
+        return;
     }
     publish_facts();
     if (machine_.closed() && !client_.connected) {
@@ -182,6 +185,7 @@ void Session::on_client_readable() {
     if (machine_.held() && !held_since_) {
         held_since_ = std::chrono::steady_clock::now();
     }
+    primary_spoke_ = false;
     read_event([this, &buffer, got] { machine_.client_bytes({buffer.data(), got}); });
 }
 
@@ -217,6 +221,7 @@ void Session::on_server_readable(router::Side side) {
                                                                  : router::Timing::target_response,
                                     now() - std::exchange(from.asked_at, {}));
             }
+            primary_spoke_ = primary_spoke_ || side == machine_.primary();
             read_event([this, side, &buffer, got] {
                 machine_.server_bytes(side, {buffer.data(), got});
             });
@@ -241,6 +246,15 @@ void Session::on_server_end(router::Side side, const std::string& why) {
 }
 
 // --- writing ---
+
+// False: the session is over.
+bool Session::flush_server(router::Side side) {
+    auto& server = peer(side);
+    if (server.connected && !flush(server, machine_.to_server(side))) {
+        on_server_end(side, "the connection broke");
+    }
+    return !over_;
+}
 
 bool Session::flush(Peer& to, std::string& out) {
     while (to.sent < out.size()) {

@@ -145,6 +145,7 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     void on_server_end(router::Side side, const std::string& why);
     /// Writes what the socket takes now. False if the connection is broken.
     bool flush(Peer& peer, std::string& out);
+    bool flush_server(router::Side side);
     void wait_writable(Peer& peer);
     void close_now(Peer& peer);
 
@@ -171,6 +172,7 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     std::function<void()> cancel_done_;  ///< of cancel(), until send_cancel() takes it
     bool in_event_ = false;
     bool timing_ = false;  ///< the event is timed
+    bool primary_spoke_ = false;  ///< since the client did
     bool served_ = false;  ///< has had a transaction
     bool broken_ = false;  ///< memory has run out in it
     router::SessionMachine machine_;

@@ -5,6 +5,8 @@ const short = new Intl.NumberFormat("en", { notation: "compact", maximumFraction
 
 export const count = (n) => (n === null || n === undefined ? none : whole.format(n));
 export const compact = (n) => (n === null || n === undefined ? none : Math.abs(n) < 10_000 ? whole.format(Math.round(n)) : short.format(n));
+/** With as many digits as a small number needs. */
+export const figure = (n) => (n === null || n === undefined ? none : n >= 10 ? compact(n) : n.toFixed(n > 0 && n < 1 ? 2 : 1));
 export const rate = (n) => (n === null || n === undefined ? none : n > 0 && n < 10 ? n.toFixed(1) : compact(n));
 
 /** What there is to say, in a line. */

@@ -1,5 +1,6 @@
-// /metrics, read every two seconds, as rates: what the charts show. Ten minutes are kept.
+// /metrics, read every two seconds, as rates and quantiles: what the charts show. Ten minutes are kept.
 import { text } from "./api.js";
+import { between, buckets, quantile } from "./histogram.js";
 import { changed } from "./live.js";
 
 const every_ms = 2000;
@@ -38,16 +39,31 @@ const counters = {
   wait_us: (v) => total(v, "banyan_mirror_wait_microseconds_total"),
 };
 
-/** The rates between two readings; null where nothing can be said (a restart, no wait at all). */
+// Each histogram of which p50 and p99 are shown, and how many of its units are a second.
+const histograms = {
+  source_ms: [1e3, "banyan_server_response_seconds", { side: "source" }],
+  target_ms: [1e3, "banyan_server_response_seconds", { side: "target" }],
+  overhead_us: [1e6, "banyan_overhead_seconds"],
+};
+
+/** The rates and quantiles between two readings; null where nothing can be said (a restart, nothing was counted). */
 export function rates(from, to, seconds) {
   const out = {};
+  const same_process = from.banyan_start_time_seconds === to.banyan_start_time_seconds;
   const delta = {};
   for (const [name, read] of Object.entries(counters)) {
     const difference = read(to) - read(from);
     delta[name] = difference;
-    out[name] = difference < 0 || seconds <= 0 ? null : difference / seconds;
+    out[name] = !same_process || difference < 0 || seconds <= 0 ? null : difference / seconds;
   }
-  out.mirror_wait_ms = delta.waits > 0 && delta.wait_us >= 0 ? delta.wait_us / delta.waits / 1000 : null;
+  out.mirror_wait_ms = same_process && delta.waits > 0 && delta.wait_us >= 0 ? delta.wait_us / delta.waits / 1000 : null;
+  for (const [name, [units, metric, labels]] of Object.entries(histograms)) {
+    const counted = same_process ? between(buckets(from, metric, labels), buckets(to, metric, labels)) : null;
+    for (const percent of [50, 99]) {
+      const value = quantile(percent / 100, counted);
+      out[`${name}_p${percent}`] = value === null ? null : value * units;
+    }
+  }
   return out;
 }
 

@@ -17,10 +17,17 @@ export function Overview() {
       <div class="charts">
         <${Chart} title="Statements per second" series=${[{ name: "queries", label: `${status.primary} (clients)`, side: "primary" }, { name: "shadow_sent", label: "mirror (shadow)", side: "mirror" }]}/>
         <${Chart} title="Row changes per second" series=${[{ name: "rows_captured", label: status.primary, side: "primary" }, { name: "rows_applied", label: "mirror (applied)", side: "mirror" }]}/>
-        <${Chart} title="Mirror latency" unit=" ms" series=${[{ name: "mirror_wait_ms", label: "mean wait for the mirror", side: "mirror" }]} note="What clients wait for mirroring. /metrics has no latency of the primary."/>
+        <${Chart} title="Wait for the mirror" unit=" ms" series=${[{ name: "mirror_wait_ms", label: "mean", side: "mirror" }]} note="What clients wait for mirroring."/>
+        <${Chart} key=${status.primary} title="Response time" unit=" ms" wide least=${0.1} series=${response_times(status)} note="From the last byte sent to a server to the first that comes back; one read in 16 is timed."/>
+        <${Chart} title="Banyan's overhead" unit=" µs" least=${10} series=${[{ name: "overhead_us_p50", label: "p50", side: "own" }, { name: "overhead_us_p99", label: "p99", side: "own", thin: true }]} note="Banyan's own work, from bytes read to what follows from them written."/>
       </div></section>
     <${Sync} status=${status} now=${now}/>
   </div>`;
+}
+
+function response_times({ primary }) {
+  return ["source", "target"].flatMap((side) => [50, 99].map((percent) => (
+    { name: `${side}_ms_p${percent}`, label: `${side} p${percent}`, side: side === primary ? "primary" : "mirror", thin: percent === 99 })));
 }
 
 function Server({ name, side, role }) {

@@ -276,9 +276,19 @@ void read_hooks(Section section, Config::Hooks& out) {
     for (const auto* key : {"before_transition", "after_transition"}) {
         const auto& command = key == std::string_view("before_transition") ? out.before_transition
                                                                            : out.after_transition;
-        if (!command.empty() && !command[0].starts_with("/")) {
+        const bool address = !command.empty() && (command[0].starts_with("http://") ||
+                                                  command[0].starts_with("https://"));
+        if (!command.empty() && !address && !command[0].starts_with("/")) {
             section.bad(key, "begins with \"" + command[0] +
-                                 "\"; write the program with its whole path, then its arguments");
+                                 "\"; write the program with its whole path, then its arguments, or an "
+                                 "http:// or https:// address, then header lines");
+        }
+        for (std::size_t i = 1; address && i < command.size(); ++i) {
+            if (command[i].find(':') == std::string::npos ||
+                command[i].find_first_of("\r\n") != std::string::npos) {
+                section.bad(key, "has \"" + command[i] +
+                                     "\" behind the address; write a header line, \"Name: value\"");
+            }
         }
     }
 }

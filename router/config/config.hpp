@@ -146,7 +146,7 @@ struct Config {
     } admin;
 
     struct Hooks {                        // [hooks], of every transition
-        /// Commands (program and arguments, no shell); empty: none.
+        /// Commands (program and arguments, no shell), or an http(s) address and header lines; empty: none.
         std::vector<std::string> before_transition;  ///< one that fails stops the transition
         std::vector<std::string> after_transition;
         std::chrono::milliseconds timeout{10000};

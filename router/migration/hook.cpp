@@ -13,6 +13,8 @@
 #include <cstring>
 #include <string_view>
 
+#include "router/migration/webhook.hpp"
+
 extern char** environ;
 
 namespace banyan::router {
@@ -126,6 +128,9 @@ void exchange(Pipe& in, Pipe& out, std::string_view& rest, std::string& output) 
 HookResult run_hook(const std::vector<std::string>& command, const std::string& input,
                     const std::vector<std::pair<std::string, std::string>>& environment,
                     std::chrono::milliseconds timeout, const std::function<bool()>& give_up) {
+    if (is_webhook(command[0])) {
+        return call_webhook(command, input, environment, timeout, give_up);
+    }
     HookResult result;
     Pipe in;
     Pipe out;

@@ -1,4 +1,4 @@
-// An operator's program that is told of a transition, and may stop it.
+// An operator's program, or web server, that is told of a transition, and may stop it.
 #pragma once
 
 #include <atomic>
@@ -20,7 +20,7 @@ struct HookResult {
     std::string why;     ///< "it ended with status 3", "it took longer than 10000 ms", ...
 };
 
-/// Runs `command` (program and arguments, no shell) with `input` on its standard input and
+/// Calls a webhook (webhook.hpp), or runs `command` (program and arguments, no shell) with `input` on its standard input and
 /// `environment` besides Banyan's own; waits for it. Killed with all it has started after `timeout`,
 /// or as soon as `give_up` says so. SIGPIPE must be ignored.
 HookResult run_hook(const std::vector<std::string>& command, const std::string& input,

@@ -1,6 +1,5 @@
-// One client session as a machine without I/O. It is fed events (bytes, connections made and lost,
-// journal answers, deadlines, directives) and appends bytes for its peers; everything else it asks of
-// its SessionPort. States, invariants and failure cases: README.md in this folder.
+// One client session as a machine without I/O: fed events, it appends bytes for its peers, and asks
+// its SessionPort for all else. States, invariants and failure cases: README.md in this folder.
 //
 // The client's messages are handled strictly in order. A message that needs something first (a
 // commit that waits for the mirror and the journal, a catalogue, a phase change) leaves *steps*:
@@ -98,9 +97,10 @@ class SessionMachine {
     bool closed() const { return stage_ == Stage::closed; }
     std::uint64_t adopted_epoch() const { return adopted_epoch_; }
     bool mirror_ready() const { return mirror_.ready(); }
-    /// How the mirror's connection was logged in, or will be: "users", "scram_keys",
-    /// "service_role", "trust"; "client" if it was the client's own before a flip; empty if there
-    /// is none.
+    /// Nothing but shadow reads is on its way to the mirror: the client may come first.
+    bool mirror_can_wait() const;
+    /// How the mirror's connection was logged in, or will be: "users", "scram_keys", "service_role",
+    /// "trust"; "client" if it was the client's own before a flip; empty if there is none.
     std::string_view mirror_login() const;
     Phase phase() const { return phase_; }
     const char* state_name() const;

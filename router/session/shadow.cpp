@@ -107,6 +107,11 @@ void SessionMachine::shadow_extended(const std::shared_ptr<ShadowRead>& shadow, 
                            shadow_reader(shadow), mirror_out());
 }
 
+bool SessionMachine::mirror_can_wait() const {
+    return mirror_.ready() && mirror_.outstanding_shadows() != 0 && !mirror_.in_transaction() &&
+           !mirror_.owes_commit();
+}
+
 // On the primary: everything goes on to the client; rows are digested on their way.
 ReplyHandler SessionMachine::shadow_tap(const std::shared_ptr<ShadowRead>& shadow) {
     return on_reply([this, shadow](char type, std::string_view body, std::string_view reply) {

@@ -145,6 +145,9 @@ class Lab:
         """In whatever phase the last measurement left it; INITIAL at first."""
         return self.banyan("big", "big")
 
+    def with_threads(self, count):
+        return self.banyan(f"threads-{count}", "plain", proxy={"threads": count})
+
     def initial_tls(self):
         crt, key = self.servers.certificate
         return self.banyan("tls", "plain", listen={"sslmode": "require", "ssl_cert_file": crt, "ssl_key_file": key},
@@ -167,6 +170,11 @@ class Lab:
 
     def pgbouncer(self):
         return self.peer("pgbouncer", lambda room: peers.PgBouncer(room, self.servers.source.port))
+
+    def pgbouncers(self):
+        """One before each server: what passing on costs two databases, without keeping them equal."""
+        return [self.peer(f"pgbouncer-{name}", lambda room, port=cluster.port: peers.PgBouncer(room, port), "pair")
+                for name, cluster in zip(("source", "target"), self.servers.both)]
 
     def pgbouncer_tls(self):
         return self.peer("pgbouncer-tls", lambda room: peers.PgBouncer(room, self.servers.source.port, certificate=self.servers.certificate))

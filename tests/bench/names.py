@@ -1,5 +1,8 @@
 """The ways from a client to a database that are measured, by the names they have in results."""
 DIRECT, BOTH = "direct", "both directly"
+BOTH_POOLED = "both through PgBouncer"
+TARGET_BUSY = "Banyan DUAL_WRITE, the same reads at the target by themselves"
+ONE_THREAD, TWO_THREADS = "Banyan INITIAL, 1 thread", "Banyan INITIAL, 2 threads"
 INITIAL, DUAL_WRITE, DUAL_READ = "Banyan INITIAL", "Banyan DUAL_WRITE", "Banyan DUAL_READ"
 PGBOUNCER, HAPROXY, PGPOOL_RAW, PGPOOL = "PgBouncer", "HAProxy", "Pgpool-II raw", "Pgpool-II native"
 PGCOPYDB, BANYAN, SQL = "pgcopydb", "Banyan", "SQL"

@@ -79,6 +79,15 @@ def cpu_seconds(pid):
     return ticks / TICK
 
 
+def thread_seconds(pid):
+    """{thread: user and system time}."""
+    times = {}
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(OSError):
+            times[thread] = sum(map(int, stat_fields(f"{pid}/task/{thread}")[11:13])) / TICK
+    return times
+
+
 def memory_kb(pid):
     """{"rss_kb", "pss_kb"} of a process and its children. Sockets' buffers are the kernel's and not among it."""
     total = {"rss_kb": 0, "pss_kb": 0}

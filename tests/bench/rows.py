@@ -2,7 +2,7 @@
 import dataclasses
 
 from figures import Spread, difference, ratio, spread
-from names import BANYAN, BOTH, DIRECT, DUAL_READ, DUAL_WRITE, FLIP, FLIP_BACK, HAPROXY, INITIAL, PGBOUNCER, PGCOPYDB, PGPOOL, SQL
+from names import BANYAN, BOTH, BOTH_POOLED, DIRECT, DUAL_READ, DUAL_WRITE, FLIP, FLIP_BACK, HAPROXY, INITIAL, PGBOUNCER, PGCOPYDB, PGPOOL, SQL, TARGET_BUSY
 
 
 LEFT_OUT = "left out"
@@ -85,14 +85,33 @@ def alone(measurement, name, ways, note=None):
     return find
 
 
-def shadowed(name):
-    """Beside the ratio, how many reads there were two of."""
-    def find(results):
-        figure = compare("read-paced", name, DUAL_READ, DUAL_WRITE)(results)
-        share = spread(column(results, "read-paced", DUAL_READ, "shadowed_share"))
-        return dataclasses.replace(figure, note=f"{share.median:.0%} of the reads were run on the target, too")
+def with_limit(find, limit, text):
+    """Beside a figure, what the machine itself allows: `text` with `limit`'s value in place of {}."""
+    def found(results):
+        figure = find(results)
+        try:
+            value = limit(results).value
+        except NotMeasured:
+            return figure
+        return dataclasses.replace(figure, note=text.format(f"{value.median:.2f}x ({value.low:.2f} to {value.high:.2f})"))
 
-    return find
+    return found
+
+
+def shadowed(name):
+    """Beside the ratio, what it is when the target has the same reads to do, but not from Banyan."""
+    return with_limit(compare("read-paced", name, DUAL_READ, DUAL_WRITE), compare("read-paced", name, TARGET_BUSY, DUAL_WRITE),
+                      "with as many reads sent to the target by a pgbench of its own, and none by Banyan, it is {}: the servers share the processors")
+
+
+def against_pgpool(measurement):
+    return with_limit(compare(measurement, "tps", DUAL_WRITE, PGPOOL), compare(measurement, "tps", BOTH, PGPOOL),
+                      "pgbench straight at both reaches {} of Pgpool-II")
+
+
+def written_twice():
+    return with_limit(compare("write-prepared-8", "tps", DUAL_WRITE, BOTH), compare("write-prepared-8", "tps", BOTH_POOLED, BOTH),
+                      "two pgbench, each through a PgBouncer, which keep nothing equal, reach {}")
 
 
 def longest_wait(results):
@@ -123,9 +142,9 @@ ROWS = [
     Row("rate, -S prepared, INITIAL, 8 clients", PGBOUNCER, ">=", 1.0, "x", "/s", compare("read-prepared-8", "tps", INITIAL, PGBOUNCER)),
     Row("rate, -S prepared, DUAL_WRITE, 8 clients", INITIAL, ">=", 0.85, "x", "/s", compare("read-prepared-8", "tps", DUAL_WRITE, INITIAL)),
     Row("rate, TPC-B prepared, DUAL_WRITE, 8 clients", "pgbench straight at both", ">=", 0.85, "x", "/s",
-        compare("write-prepared-8", "tps", DUAL_WRITE, BOTH)),
-    Row("rate, TPC-B prepared, DUAL_WRITE, 8 clients", PGPOOL, ">=", 4.0, "x", "/s", compare("write-prepared-8", "tps", DUAL_WRITE, PGPOOL)),
-    Row("rate, TPC-B simple, DUAL_WRITE, 8 clients", PGPOOL, ">=", 1.7, "x", "/s", compare("write-simple-8", "tps", DUAL_WRITE, PGPOOL)),
+        written_twice()),
+    Row("rate, TPC-B prepared, DUAL_WRITE, 8 clients", PGPOOL, ">=", 4.0, "x", "/s", against_pgpool("write-prepared-8")),
+    Row("rate, TPC-B simple, DUAL_WRITE, 8 clients", PGPOOL, ">=", 1.7, "x", "/s", against_pgpool("write-simple-8")),
     Row("p50 added to -S prepared, INITIAL, 1 client", DIRECT, "<=", 30, "us", "us", compare("read-prepared-1", "p50_us", INITIAL, DIRECT, difference)),
     Row("p50 of reads, DUAL_READ at share 1.0", DUAL_WRITE, "<=", 1.10, "x", "us", shadowed("p50_us")),
     Row("p99 of reads, DUAL_READ at share 1.0", DUAL_WRITE, "<=", 1.10, "x", "us", shadowed("p99_us")),
@@ -137,6 +156,8 @@ ROWS = [
     Row("transactions failed in a switchover", "", "<=", 0, "", "", failed_in_switchover),
     Row("memory of an idle session, PSS", f"beside {PGBOUNCER}", "<=", 16, "kB", "kB",
         lambda results: beside(alone("idle", "pss_per_session_kb", [INITIAL])(results), results, "idle", PGBOUNCER, "pss_per_session_kb")),
+    Row("memory for a result of 10 GB, read with 1 kB a second", f"beside {PGBOUNCER}", "<=", 4096, "kB", "kB",
+        lambda results: beside(alone("slow-reader", "growth_kb", [INITIAL])(results), results, "slow-reader", PGBOUNCER, "growth_kb")),
 ]
 
 

@@ -6,10 +6,10 @@ HEAD = ["figure of Banyan", "against", "value", "spread", "bound", "met", "Banya
 # Columns of the second table: of each way, what was measured.
 SHOWN = [
     ("tps", "per second", 0), ("p50_us", "p50 us", 0), ("p99_us", "p99 us", 0), ("cpu_us", "CPU us", 1), ("shadowed_share", "of reads shadowed", 2),
-    ("repaired", "keys repaired", 0), ("pss_kb", "PSS kB", 0), ("mb_per_second", "MB/s", 0), ("seconds", "seconds", 2), ("rows_per_second", "rows/s", 0),
+    ("repaired", "keys repaired", 0), ("busiest_share", "of CPU, the busiest thread", 2), ("pss_kb", "PSS kB", 0), ("mb_per_second", "MB/s", 0), ("seconds", "seconds", 2), ("rows_per_second", "rows/s", 0),
     ("sends", "sends", 2), ("receives", "receives", 2), ("again", "EAGAIN", 2), ("waits", "waits", 2), ("others", "other calls", 2),
     ("pause_ms", "pause ms", 1), ("wait_ms", "longest wait ms", 1), ("wait_before_ms", "before ms", 1),
-    ("sessions", "sessions", 0), ("pss_per_session_kb", "PSS kB/session", 1), ("rss_per_session_kb", "RSS kB/session", 1)]
+    ("growth_kb", "PSS grew by kB", 0), ("received_kb", "received kB", 0), ("sessions", "sessions", 0), ("pss_per_session_kb", "PSS kB/session", 1), ("rss_per_session_kb", "RSS kB/session", 1)]
 
 
 def number(value, places):

@@ -3,8 +3,10 @@ import dataclasses
 import time
 import typing
 
-from clients import run_pgbench, run_pgbench_twice, run_sysbench
-from names import BOTH, DIRECT, DUAL_READ, DUAL_WRITE, HAPROXY, INITIAL, PGBOUNCER, PGPOOL, PGPOOL_RAW
+from clients import Pgbench, run_pgbench, run_pgbench_twice, run_sysbench
+from names import (BOTH, BOTH_POOLED, DIRECT, DUAL_READ, DUAL_WRITE, HAPROXY, INITIAL, ONE_THREAD, PGBOUNCER, PGPOOL, PGPOOL_RAW, TARGET_BUSY,
+                   TWO_THREADS)
+from processes import thread_seconds
 
 BRIEF = 0.35  # the share of --seconds of figures without a bound
 READ = ("-S",)
@@ -50,6 +52,8 @@ ENDPOINTS = {
     HAPROXY: (lambda lab: of_peer(lab.haproxy()), "plain"),
     PGPOOL_RAW: (lambda lab: of_peer(lab.pgpool_raw()), "plain"),
     PGPOOL: (lambda lab: of_peer(lab.pgpool_native()), "pool"),
+    ONE_THREAD: (lambda lab: of_banyan(lab.with_threads(1)), "plain"),
+    TWO_THREADS: (lambda lab: of_banyan(lab.with_threads(2)), "plain"),
 }
 TLS_ENDPOINTS = {
     DIRECT: (lambda lab: Endpoint(lab.servers.source.port, None, TLS), "plain"),
@@ -119,17 +123,51 @@ class Repaired:
         return {"repaired": self.repaired() - self.before, "repair_seconds": time.monotonic() - began}
 
 
-def pgbench_both(clients, *options):
+def pgbench_both(find, clients, *options):
+    """One at each database at once; `find(lab)` gives what they connect to."""
     def run(lab, seconds):
         lab.database("pair")
         lab.servers.vacuum_small("pair")
-        return run_pgbench_twice(lab.room, [cluster.port for cluster in lab.servers.both], "pair", clients=clients, seconds=seconds, options=options)
+        return run_pgbench_twice(lab.room, [each.port for each in find(lab)], "pair", clients=clients, seconds=seconds, options=options)
 
     return run
 
 
+def beside(way, clients, *options, rate):
+    """The way's figures while as many transactions run straight at the target."""
+    one = pgbench(way, clients, *options, rate=rate)
+
+    def run(lab, seconds):
+        other = Pgbench(lab.room, lab.servers.target.port, lab.database(ENDPOINTS[way][1]), clients=clients, seconds=seconds + 1,
+                        options=(*options, "-R", str(rate(lab))))
+        try:
+            return one(lab, seconds)
+        finally:
+            other.close()
+
+    return run
+
+
+def by_threads(way, clients, *options):
+    """Besides the usual, how much of the processor time the busiest thread took."""
+    one = pgbench(way, clients, *options)
+
+    def run(lab, seconds):
+        lab.database("plain")
+        pid = ENDPOINTS[way][0](lab).pid
+        before = thread_seconds(pid)
+        sample = one(lab, seconds)
+        used = [spent - before.get(thread, 0) for thread, spent in thread_seconds(pid).items()]
+        return sample | {"busiest_share": max(used) / sum(used)}
+
+    return run
+
+
+TWO_SIDES = {BOTH: lambda lab: lab.servers.both, BOTH_POOLED: lambda lab: lab.pgbouncers()}
+
+
 def ways(names, clients, *options, **more):
-    return {name: pgbench_both(clients, *options) if name == BOTH else pgbench(name, clients, *options, **more) for name in names}
+    return {name: pgbench_both(TWO_SIDES[name], clients, *options) if name in TWO_SIDES else pgbench(name, clients, *options, **more) for name in names}
 
 
 def sysbench(way):
@@ -170,10 +208,12 @@ def measurements():
         Measurement("read-prepared-1", "pgbench -S -M prepared, 1 client", ways((DIRECT, INITIAL, PGBOUNCER, HAPROXY), 1, *READ, "-M", "prepared"),
                     share=0.6, quick_rounds=2),
         Measurement("read-paced", "pgbench -S -M prepared, 8 clients, at a quarter of the full rate",
-                    ways((DUAL_WRITE, DUAL_READ), 8, *READ, "-M", "prepared", rate=pace), warm=True, quick_rounds=2),
+                    {**ways((DUAL_WRITE, DUAL_READ), 8, *READ, "-M", "prepared", rate=pace),
+                     TARGET_BUSY: beside(DUAL_WRITE, 8, *READ, "-M", "prepared", rate=pace)}, warm=True, quick_rounds=2),
         Measurement("write-prepared-8", "pgbench TPC-B -M prepared, 8 clients",
-                    ways((DIRECT, INITIAL, PGBOUNCER, BOTH, DUAL_WRITE, PGPOOL), 8, *WRITE, "-M", "prepared"), warm=True, quick_rounds=2),
-        Measurement("write-simple-8", "pgbench TPC-B -M simple, 8 clients", ways((BOTH, DUAL_WRITE, PGPOOL), 8, *WRITE, "-M", "simple"), quick_rounds=2),
+                    ways((DIRECT, INITIAL, PGBOUNCER, BOTH, BOTH_POOLED, DUAL_WRITE, PGPOOL), 8, *WRITE, "-M", "prepared"), warm=True, quick_rounds=2),
+        Measurement("write-simple-8", "pgbench TPC-B -M simple, 8 clients", ways((BOTH, BOTH_POOLED, DUAL_WRITE, PGPOOL), 8, *WRITE, "-M", "simple"),
+                    quick_rounds=2),
         Measurement("write-extended-8", "pgbench TPC-B -M extended, 8 clients", ways((BOTH, DUAL_WRITE, PGPOOL), 8, *WRITE, "-M", "extended"), share=BRIEF),
     ]
     for clients in (32, 128):
@@ -183,6 +223,8 @@ def measurements():
         found.append(Measurement(f"write-prepared-{clients}", f"pgbench TPC-B -M prepared, {clients} client{'s' if clients > 1 else ''}",
                                  ways((BOTH, DUAL_WRITE), clients, *WRITE, "-M", "prepared"), share=0.75 if clients > 100 else BRIEF))
     return found + [
+        Measurement("threads", "pgbench -S -M prepared, 32 clients, by event loops",
+                    {way: by_threads(way, 32, *READ, "-M", "prepared") for way in (ONE_THREAD, TWO_THREADS)}, share=0.5),
         Measurement("sysbench", "sysbench oltp_read_write, 8 threads", {way: sysbench(way) for way in (DIRECT, INITIAL, PGBOUNCER, DUAL_WRITE)}, share=BRIEF),
         Measurement("large", "results of 10 MB, 2 clients", {way: large(way) for way in (DIRECT, INITIAL, PGBOUNCER, HAPROXY)}, share=BRIEF),
         Measurement("churn", "connect, one SELECT, disconnect; 8 clients", ways((DIRECT, INITIAL, PGBOUNCER, HAPROXY), 8, *READ, "-C"), share=BRIEF),

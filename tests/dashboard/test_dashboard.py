@@ -8,13 +8,16 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import subprocess
 import threading
+import time
 
 import pytest
 
 import kit
 from kit import TOKENS, wait_until
+from relay import Relay
 
 HERE = pathlib.Path(__file__).resolve().parent
 SCHEMA = "create table item (id int primary key, name text, price numeric, secret text)"
@@ -146,6 +149,79 @@ def test_ten_thousand_discrepancies_and_none(migration, browse):
 
 def test_without_a_mouse(migration, browse):
     browse(migration(SCHEMA, ROWS), "keyboard")
+
+
+class Slow(Relay):
+    """As a Relay, but each way takes a hundredth of a second more."""
+
+    def pump(self, one, other):
+        class Late:
+            @staticmethod
+            def recv(size):
+                data = one.recv(size)
+                time.sleep(0.01)
+                return data
+
+            shutdown, close = one.shutdown, one.close
+
+        super().pump(Late, other)
+
+
+def quantile(share, readings, name):
+    """Of what was counted between two readings of /metrics, as Prometheus reckons it; seconds."""
+    def counts(reading):
+        found = [(float(le), int(count)) for le, count in re.findall(rf'^{re.escape(name)}le="([^"]+)"}} (\d+)$', reading, re.M)]
+        assert len(found) > 5, (name, reading)
+        return found
+
+    cumulative = [(bound, after - before) for (bound, after), (_, before) in zip(counts(readings[1]), counts(readings[0]))]
+    wanted = share * cumulative[-1][1]
+    assert wanted > 0, f"{name}: nothing was timed"
+    lower = (0.0, 0)
+    for upper in cumulative:
+        if upper[1] >= wanted:
+            return lower[0] if upper[0] == float("inf") else lower[0] + (upper[0] - lower[0]) * (wanted - lower[1]) / (upper[1] - lower[1])
+        lower = upper
+    raise AssertionError(cumulative)
+
+
+def number(shown, unit):
+    """Of "1,234 ms" and the like."""
+    text, its_unit = shown.split()
+    assert its_unit == unit, shown
+    return float(text.replace(",", "").replace("K", "")) * (1000 if text.endswith("K") else 1)
+
+
+def test_quantiles_of_histograms():
+    subprocess.run(["node", HERE / "histogram.mjs"], check=True, timeout=60)
+
+
+def test_response_times_and_overhead_are_those_of_the_metrics(migration, browse, target):
+    banyan = migration(SCHEMA, ROWS, start=False)
+    far = Slow(target.port)
+    banyan.sections["target"]["port"] = far.port
+    banyan.start().lead_to("DUAL_READ")
+
+    def traffic(_, stop):
+        with contextlib.closing(banyan.connect()) as connection, connection.cursor() as cursor:
+            while not stop.is_set():
+                cursor.execute("select * from item where id = 1")
+                cursor.execute("update item set price = price + 1 where id = 2")
+
+    try:
+        with kit.Workers(1, traffic):
+            found = json.loads(browse(banyan, "latency", readings=4))
+    finally:
+        banyan.stop()
+        far.close()
+    real = {f"{side} p{percent}": 1e3 * quantile(percent / 100, found["readings"], f'banyan_server_response_seconds_bucket{{side="{side}",')
+            for side in ("source", "target") for percent in (50, 99)}
+    own = {f"p{percent}": 1e6 * quantile(percent / 100, found["readings"], "banyan_overhead_seconds_bucket{") for percent in (50, 99)}
+    shown = found["shown"]
+    # As many digits are shown as a small number needs.
+    assert {name: number(text, "ms") for name, text in shown["Response time"].items()} == pytest.approx(real, rel=0.06, abs=0.006)
+    assert {name: number(text, "µs") for name, text in shown["Banyan's overhead"].items()} == pytest.approx(own, rel=0.06, abs=0.006)
+    assert real["source p50"] < real["target p50"] > 10  # it is far away
 
 
 def test_every_page_in_both_themes_and_three_sizes(migration, browse):

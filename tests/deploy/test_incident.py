@@ -15,6 +15,7 @@ import urllib.request
 import kit
 import pytest
 import yaml
+from certificates import Authority
 from kit import wait_until
 from shipped import RULES, alerts, described_counters, expressions, selectors, tool
 
@@ -106,10 +107,13 @@ def seen():
 
 
 def test_alerts_fire_and_end_through_an_incident(migration, own_target, room, seen):
-    banyan = migration(SCHEMA, ROWS, target=own_target, mirror={"probe_interval_ms": 200, "longest_probe_interval_ms": 500})
+    certificate, key = Authority(room / "authority").sign("banyan", "localhost", ["DNS:localhost"])  # for two days
+    banyan = migration(SCHEMA, ROWS, target=own_target, mirror={"probe_interval_ms": 200, "longest_probe_interval_ms": 500},
+                       listen={"sslmode": "allow", "ssl_cert_file": certificate, "ssl_key_file": key})
     with Prometheus(room / "prometheus", banyan) as prometheus:
         banyan.lead_to("DUAL_READ")
-        prometheus.wait_silent(*(alert for alert in alerts() if alert not in ("BanyanVerificationOld",)))
+        prometheus.wait_firing("BanyanCertificateEnds")
+        prometheus.wait_silent(*(alert for alert in alerts() if alert not in ("BanyanVerificationOld", "BanyanCertificateEnds")))
 
         # A row is changed behind Banyan's back, and somebody reads it.
         own_target.sql("update t set v = 'planted' where id = 42", banyan.database)

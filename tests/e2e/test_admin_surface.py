@@ -1,5 +1,6 @@
 """The admin API as operators and their tools meet it: its description, live events, TLS, hooks, preflight, attacks."""
 import http.client
+import http.server
 import json
 import os
 import pty
@@ -220,6 +221,70 @@ def test_hooks_are_told_and_may_refuse(migration, tmp_path):
     lines = log.read_text().splitlines()
     assert lines.count("before_transition INITIAL DUAL_WRITE argument") == 3
     assert sorted(line for line in lines if line.startswith("after")) == ["after_transition done", "after_transition rejected", "after_transition rejected"]
+
+
+class Hooked(http.server.BaseHTTPRequestHandler):
+    """Remembers what is posted, and answers what it is told to."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.seen.append((self.path, dict(self.headers), json.loads(body)))
+        status, text, pause = self.server.answer
+        time.sleep(pause)
+        self.send_response(status)
+        if status == 302:
+            self.send_header("Location", "/elsewhere")
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def web_server():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hooked) as server:
+        server.seen, server.answer, server.daemon_threads = [], (200, "fine", 0), True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.short
+def test_a_webhook_is_told_and_may_refuse(migration, web_server):
+    address = f"http://127.0.0.1:{web_server.server_port}/"
+    banyan = migration(SCHEMA, hooks={"before_transition": [address + "before", "Authorization: Bearer 5f2a"],
+                                      "after_transition": [address + "after"], "timeout_ms": int(2000 * kit.SLOW)})
+    for answer, why in (((403, "not on a Friday", 0), "status 403: not on a Friday"), ((302, "", 0), "status 302"),
+                        ((200, "", 5 * kit.SLOW), "longer than")):
+        web_server.answer = answer
+        with pytest.raises(kit.TransitionError, match=why) as error:
+            banyan.admin.transition("DUAL_WRITE")
+        assert error.value.transition["state"] == "rejected"
+        assert banyan.admin.phase() == "INITIAL"
+    web_server.answer = (204, "", 0)
+    banyan.admin.transition("DUAL_WRITE")
+    assert banyan.admin.phase() == "DUAL_WRITE"
+    wait_until(lambda: [path for path, *_ in web_server.seen].count("/after") == 4, lambda: str(web_server.seen), 60 * kit.SLOW)
+    path, headers, transition = web_server.seen[0]
+    assert path == "/before" and transition["to"] == "DUAL_WRITE" and transition["state"] == "checking", transition
+    assert headers["Authorization"] == "Bearer 5f2a" and headers["Content-Type"] == "application/json"
+    assert (headers["Banyan-Hook"], headers["Banyan-From"], headers["Banyan-To"]) == ("before_transition", "INITIAL", "DUAL_WRITE")
+    ends = [headers["Banyan-State"] for path, headers, _ in web_server.seen if path == "/after"]
+    assert sorted(ends) == ["done", "rejected", "rejected", "rejected"]
+    assert "/elsewhere" not in [path for path, *_ in web_server.seen]
+
+
+@pytest.mark.short
+def test_a_webhook_that_is_not_there_stops_the_transition_and_says_so(migration):
+    with socket.socket() as unused:  # bound, and not listening
+        unused.bind(("127.0.0.1", 0))
+        banyan = migration(SCHEMA, hooks={"before_transition": [f"https://127.0.0.1:{unused.getsockname()[1]}/"]})
+        with pytest.raises(kit.TransitionError, match="cannot be called"):
+            banyan.admin.transition("DUAL_WRITE")
+    assert banyan.admin.phase() == "INITIAL"
 
 
 @pytest.mark.short
