@@ -5,6 +5,8 @@
 #include <openssl/err.h>
 #include <openssl/x509.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -15,6 +17,15 @@ namespace banyan::proxy {
 namespace {
 
 constexpr std::size_t tls_record_size = 16384;
+
+// recv() and send() without the C library's cancellation points: two atomic operations each, a tenth of
+// what the relay spends outside of the kernel, for something that nobody uses here.
+ssize_t receive(int handle, char* into, std::size_t room) {
+    return ::syscall(SYS_recvfrom, handle, into, room, 0, nullptr, nullptr);
+}
+ssize_t send(int handle, const char* from, std::size_t size) {
+    return ::syscall(SYS_sendto, handle, from, size, MSG_NOSIGNAL, nullptr, 0);
+}
 
 int as_int(std::size_t size) {
     return static_cast<int>(std::min<std::size_t>(size, std::numeric_limits<int>::max()));
@@ -90,7 +101,7 @@ Channel::Outcome Channel::handshake() {
 Channel::Outcome Channel::read(char* into, std::size_t room, std::size_t& got) {
     got = 0;
     if (ssl_ == nullptr) {
-        const auto result = ::recv(socket_.handle(), into, room, 0);
+        const auto result = receive(socket_.handle(), into, room);
         if (result > 0) {
             got = static_cast<std::size_t>(result);
             return Outcome::done;
@@ -119,7 +130,7 @@ Channel::Outcome Channel::write(const char* from, std::size_t size, std::size_t&
     if (ssl_ == nullptr) {
         ssize_t result = 0;
         do {
-            result = ::send(socket_.handle(), from, size, MSG_NOSIGNAL);
+            result = send(socket_.handle(), from, size);
         } while (result < 0 && errno == EINTR);
         if (result >= 0) {
             sent = static_cast<std::size_t>(result);

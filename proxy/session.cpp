@@ -216,6 +216,7 @@ void Session::on_server_readable(router::Side side) {
     std::size_t got = 0;
     switch (from.channel.read(buffer.data(), buffer.size(), got)) {
         case Channel::Outcome::done:
+            from.asked = false;
             if (from.asked_at != std::chrono::steady_clock::time_point()) {
                 loop_.timings().add(side == router::Side::source ? router::Timing::source_response
                                                                  : router::Timing::target_response,
@@ -291,13 +292,10 @@ bool Session::flush(Peer& to, std::string& out) {
     return true;
 }
 
-// What is sent before the answer to the last that was makes it unknown whose answer comes first.
+// What is sent before the answer to something else has come is not timed: whose answer comes first?
 void Session::note_asked(Peer& server) {
-    if (server.asked_at != std::chrono::steady_clock::time_point()) {
-        server.asked_at = {};
-    } else if (timing_) {
-        server.asked_at = now();
-    }
+    server.asked_at = timing_ && !server.asked ? now() : std::chrono::steady_clock::time_point();
+    server.asked = true;
 }
 
 void Session::wait_writable(Peer& to) {
@@ -316,6 +314,7 @@ void Session::close_now(Peer& which) {
         which.connector.reset();
     }
     which.connected = which.reading = which.writing = which.ended = false;
+    which.asked = false;
     which.asked_at = {};
     which.sent = 0;
 }

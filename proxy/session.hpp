@@ -67,7 +67,8 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
         bool reading = false;          ///< a wait for readability is out
         bool writing = false;          ///< a wait for writability is out
         bool ended = false;            ///< end of file was seen
-        /// Of a server: when the last bytes went there, in an event that is timed, and nothing since.
+        bool asked = false;            ///< of a server: bytes went there, and none has come since
+        /// When these went, all at once and in an event that is timed; otherwise nothing.
         std::chrono::steady_clock::time_point asked_at{};
     };
 

@@ -63,9 +63,13 @@ std::string completion(const CLI::App& app, const std::string& shell) {
     std::string global;
     add_words(app, global);
     if (shell == "fish") {
-        std::string text = "complete -c banyanctl -f\n";
+        std::string text = "function __banyanctl_without_command\n    not __fish_seen_subcommand_from " +
+                           names(all) +
+                           "\nend\ncomplete -c banyanctl -f\n"
+                           "complete -c banyanctl -n __banyanctl_without_command -a '" +
+                           global + "'\n";
         for (const auto& it : all) {
-            text += "complete -c banyanctl -n '__fish_use_subcommand' -a " + it.name + " -d '" +
+            text += "complete -c banyanctl -n __banyanctl_without_command -a " + it.name + " -d '" +
                     it.help + "'\n";
             text += "complete -c banyanctl -n '__fish_seen_subcommand_from " + it.name + "' -a '" +
                     it.words + " " + global + "'\n";
@@ -84,7 +88,8 @@ std::string completion(const CLI::App& app, const std::string& shell) {
                "complete -F _banyanctl banyanctl\n";
     }
     return "#compdef banyanctl\n_banyanctl() {\n    local -a words_before=(${words[2,CURRENT-1]})\n" +
-           choose + "    compadd -- ${=list}\n}\ncompdef _banyanctl banyanctl\n";
+           choose + "    compadd -- ${=list}\n}\n"
+           "if [[ $funcstack[1] = _banyanctl ]]; then _banyanctl \"$@\"; else compdef _banyanctl banyanctl; fi\n";
 }
 
 }  // namespace banyan::ctl

@@ -6,7 +6,7 @@ import pytest
 
 import kit
 from kit import AdminError, wait_until
-from wire import SYNC, bind, execute, parse
+from wire import SYNC, bind, execute, parse, query
 
 SCHEMA = "create table t (id int primary key, v text, secret text); create table other (id int primary key, n numeric)"
 ROWS = "insert into t select g, 'v' || g, 'secret' || g from generate_series(1, 200) g; insert into other select g, g / 3.0 from generate_series(1, 50) g"
@@ -158,6 +158,25 @@ def test_a_frozen_mirror_delays_no_read(own_target, migration):
             assert client.value("select count(*) from t") == "200"
         assert time.monotonic() - began < 3
         own_target.thaw()
+
+
+@pytest.mark.short
+def test_the_primary_has_a_head_start_and_the_mirror_reads_all_the_same(dual_read):
+    """Beside the client's own read the mirror's would only take the machine's time."""
+    def on_the_target():
+        return dual_read.target.sql("select count(*) from pg_stat_activity where query like 'select v from t where id = 7%'", dual_read.database)[0][0]
+
+    before = dual_read.admin.get("/shadow")["matched"]
+    with connected(dual_read) as client, dual_read.source.connect(dual_read.database) as lock:
+        lock.cursor().execute("begin; lock table t in access exclusive mode")
+        client.send(query("select v from t where id = 7"))
+        wait_until(lambda: dual_read.source.sql("select count(*) from pg_locks where not granted", dual_read.database)[0][0] == 1, "", 30 * kit.SLOW)
+        time.sleep(0.3)
+        assert on_the_target() == 0
+        lock.rollback()
+        client.reply().ok()
+        wait_until(lambda: dual_read.admin.get("/shadow")["matched"] == before + 1, lambda: dual_read.admin.get("/shadow"), 30 * kit.SLOW)
+        assert on_the_target() == 1
 
 
 @pytest.mark.short

@@ -16,6 +16,7 @@
 #endif
 #endif
 
+#ifndef BANYAN_SANITIZED
 namespace {
 
 std::atomic<int> controls{0};
@@ -23,7 +24,6 @@ std::atomic<int> waits{0};
 
 }  // namespace
 
-#ifndef BANYAN_SANITIZED
 // The program's own are found before the C library's: so each of the reactor's calls is counted.
 extern "C" int epoll_ctl(int epoll, int change, int handle, epoll_event* event) {
     ++controls;

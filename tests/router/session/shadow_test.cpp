@@ -91,6 +91,21 @@ TEST(Shadow, AMirrorThatHangsDelaysNoAnswerAndDropsWhatPilesUp) {
     EXPECT_EQ(scene.count(Counter::shadow_matched), 8U);
 }
 
+TEST(Shadow, TheMirrorCanWaitOnlyWhileNothingButReadsIsOnItsWay) {
+    Shadow scene;
+    EXPECT_FALSE(scene.machine.mirror_can_wait());
+    scene.target.hangs = true;
+    scene.ask(query("SELECT id FROM item"));
+    EXPECT_TRUE(scene.machine.mirror_can_wait());
+    scene.resume(Side::target);
+    EXPECT_FALSE(scene.machine.mirror_can_wait());
+    scene.send(query("BEGIN") + query("INSERT INTO item VALUES (7)"));
+    EXPECT_FALSE(scene.machine.mirror_can_wait());
+    scene.target.hangs = true;
+    scene.send(query("COMMIT") + query("SELECT id FROM item"));
+    EXPECT_FALSE(scene.machine.mirror_can_wait());  // the mirror's COMMIT is not answered
+}
+
 TEST(Shadow, AReadInTheWayOfAWriteIsCancelled) {
     Shadow scene;
     scene.target.hangs = true;
