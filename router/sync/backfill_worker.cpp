@@ -77,7 +77,8 @@ Backfill::Impl::Outcome Backfill::Impl::copy_session(Job& job, ChunkSize& size,
         return session.error().sqlstate == "42501" ? fail(job, session.error().message)
                                                    : Outcome::again;
     }
-    TableCopier copier(context_.ledger, session->source, session->target, table);
+    TableCopier copier(context_.ledger, session->source, session->target, table,
+                       context_.config.latest()->mirror.lock_timeout);
     if (auto begun = copier.begin(); !begun) {
         if (classify_failure(begun.error(), session->target) == Failure::other) {
             return fail(job, begun.error().message);

@@ -14,6 +14,9 @@ constexpr const char* chunk_table = "pg_temp.banyan_chunk";
 constexpr const char* touched_table = "pg_temp.banyan_touched";
 // A chunk that did not go straight in was read twice; the rows behind it are likely to be like it.
 constexpr std::uint32_t detour_chunks = 16;
+// Straight, S is still being read while a row may have to be waited for on T: whoever has it may wait for a lock
+// on S's table, behind this reader.
+constexpr int share_of_lock_timeout = 10;
 
 std::string set_lock_timeout(std::chrono::milliseconds timeout) {
     return "SET lock_timeout = '" + std::to_string(timeout.count()) + "ms';";
@@ -87,13 +90,15 @@ Result<void> prepare_target_session(Connection& target, std::chrono::millisecond
 }
 
 TableCopier::TableCopier(Ledger& ledger, Connection& source, Connection& target,
-                         std::shared_ptr<const Table> table)
+                         std::shared_ptr<const Table> table, std::chrono::milliseconds lock_timeout)
     : ledger_(ledger), source_(source), target_(target), table_(std::move(table)),
       image_(table_->on_mirror()), columns_(copied_columns(image_)),
       columns_sql_(column_list(image_, columns_)) {
     const std::string image = column_list(image_, image_columns(image_));
     if (columns_ == image_columns(image_)) {
         straight_into_ = image_.sql_name() + " (" + columns_sql_ + ")";
+        begin_straight_ = "BEGIN; SET LOCAL lock_timeout = '" +
+                          std::to_string(lock_timeout.count() / share_of_lock_timeout + 1) + "ms'";
     }
     insert_sql_ = "INSERT INTO " + image_.sql_name() + " (" + image +
                   ") OVERRIDING SYSTEM VALUE SELECT " + image + " FROM " + chunk_table +
@@ -222,7 +227,7 @@ Result<TableCopier::ChunkRead> TableCopier::transfer(std::uint32_t limit) {
         not_straight_for_ = detour_chunks;
         BANYAN_TRY(target_.exec("ROLLBACK"));
     }
-    auto chunk = copy_into(chunk_table, limit);
+    auto chunk = copy_into(chunk_table, "BEGIN", limit);
     sync_point(SyncPoint::chunk_read);
     return chunk;
 }
@@ -231,7 +236,7 @@ Result<TableCopier::ChunkRead> TableCopier::transfer(std::uint32_t limit) {
 // whatever this inserts, the mirror did not have. Keys removed since the window opened are only known by
 // name, and what the table has under such a name may have been written since: the other way sorts that out.
 Result<TableCopier::ChunkRead> TableCopier::copy_straight(std::uint32_t limit) {
-    auto chunk = copy_into(straight_into_, limit);
+    auto chunk = copy_into(straight_into_, begin_straight_, limit);
     sync_point(SyncPoint::chunk_read);
     if (chunk && window_ && !ledger_.touched(*window_).empty()) {
         return Error{"rows of the chunk were removed meanwhile", ""};
@@ -243,10 +248,10 @@ Result<TableCopier::ChunkRead> TableCopier::copy_straight(std::uint32_t limit) {
 }
 
 Result<TableCopier::ChunkRead> TableCopier::copy_into(const std::string& table,
+                                                      const std::string& begin,
                                                       std::uint32_t limit) {
-    BANYAN_TRY(target_.exec("BEGIN"));
-    BANYAN_TRY(target_.copy_begin("COPY " + table + " FROM STDIN"));
-    auto chunk = stream_rows("COPY (" + chunk_query(columns_sql_, limit) + ") TO STDOUT");
+    auto chunk =
+        stream_rows("COPY (" + chunk_query(columns_sql_, limit) + ") TO STDOUT", table, begin);
     if (!chunk) {
         abandon_copy(target_);
         return std::move(chunk).error();
@@ -258,17 +263,33 @@ Result<TableCopier::ChunkRead> TableCopier::copy_into(const std::string& table,
 }
 
 // The server sends one CopyData message for each row; the last one holds the chunk's upper key.
-Result<TableCopier::ChunkRead> TableCopier::stream_rows(const std::string& sql) {
+// T's transaction begins when S has sent the first: whoever waits for S's table to become free must
+// not hold T's, which a session that has locked S's wants next (DDL).
+Result<TableCopier::ChunkRead> TableCopier::stream_rows(const std::string& sql,
+                                                        const std::string& into,
+                                                        const std::string& begin) {
     ChunkRead chunk;
     std::string last;
     bool target_failed = false;
+    const auto begin_copy = [&]() -> Result<void> {
+        BANYAN_TRY(target_.exec(begin));
+        return target_.copy_begin("COPY " + into + " FROM STDIN");
+    };
     auto copied = source_.copy_out(sql, [&](std::string_view line) -> Result<void> {
+        auto sent = chunk.rows == 0 ? begin_copy() : Result<void>();
         ++chunk.rows;
         last.assign(line);
-        auto sent = target_.copy_data(line);
+        if (sent) {
+            sent = target_.copy_data(line);
+        }
         target_failed = !sent;
         return sent;
     });
+    if (copied && chunk.rows == 0) {
+        if (auto begun = begin_copy(); !begun) {
+            return std::move(begun).error();
+        }
+    }
     if (!copied) {
         source_failed_ = !target_failed;
         return std::move(copied).error();

@@ -2,6 +2,7 @@
 // own. One thread.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -20,9 +21,9 @@ Result<void> prepare_target_session(Connection& target, std::chrono::millisecond
 
 class TableCopier {
    public:
-    /// References outlive the copier.
+    /// References outlive the copier. `lock_timeout` is that of the target's session.
     TableCopier(Ledger& ledger, Connection& source, Connection& target,
-                std::shared_ptr<const Table> table);
+                std::shared_ptr<const Table> table, std::chrono::milliseconds lock_timeout);
     /// Closes the window if one is open. After a lost target connection call only when the lost
     /// backend is known to be gone, or the table is suspect: its COMMIT may still take effect.
     ~TableCopier();
@@ -52,9 +53,11 @@ class TableCopier {
         bool straight = false;  ///< the rows are in the table, not in the temporary one
     };
     Result<ChunkRead> transfer(std::uint32_t limit);
-    Result<ChunkRead> copy_into(const std::string& table, std::uint32_t limit);
+    Result<ChunkRead> copy_into(const std::string& table, const std::string& begin,
+                                std::uint32_t limit);
     Result<ChunkRead> copy_straight(std::uint32_t limit);
-    Result<ChunkRead> stream_rows(const std::string& sql);
+    Result<ChunkRead> stream_rows(const std::string& sql, const std::string& into,
+                                  const std::string& begin);
     Result<void> remove_touched();
     StoredProgress after(const ChunkRead& chunk, std::uint32_t limit) const;
     void close_window();
@@ -67,6 +70,7 @@ class TableCopier {
     const Table& image_;                // the target's table
     std::vector<std::size_t> columns_;  // of it, in the stream
     std::string columns_sql_;
+    std::string begin_straight_;
     std::string straight_into_;         // the table and its columns; empty: never straight
     std::uint32_t not_straight_for_ = 0;  // chunks
     std::uint64_t straight_chunks_ = 0;

@@ -76,12 +76,18 @@ class TableVerifier {
     Result<void> estimate();
     Result<std::vector<std::string>> scopes();
     Result<void> compare_ranges();
+    std::string upper_key_query(const KeyText& low) const;
+    static KeyText upper_key_of(const Rows& rows);
     Result<KeyText> upper_key(const KeyText& low);
+    Result<void> compare_and_look_ahead(const KeyText& low, const KeyText& high,
+                                        std::optional<KeyText>& next);
     Result<void> compare_range(const KeyText& low, const KeyText& high);
     Result<std::vector<KeyText>> candidates(const KeyText& low, const KeyText& high);
     Result<void> judge(const std::vector<KeyText>& keys);
     Result<void> compare_whole();
 
+    /// Ranges cover all keys wherever they are cut: rows joined from several tables are costly to count.
+    bool cut_on_mirror() const { return table_.mapped() && table_.mapping->by_repair(); }
     bool phase_changed() const {
         const Phase phase = context_.phase();
         return !mirrors(phase) || primary_of(phase) != primary_side_;
@@ -187,6 +193,7 @@ Result<void> TableVerifier::estimate() {
 
 Result<void> TableVerifier::compare_ranges() {
     KeyText low;
+    std::optional<KeyText> next;  // where the range ends, if that is known already
     std::uint32_t reconnects = 0;
     while (!cancel_) {
         if (phase_changed()) {
@@ -194,8 +201,9 @@ Result<void> TableVerifier::compare_ranges() {
         }
         const auto started = Clock::now();
         const std::uint64_t rows_before = result_.rows_compared;
-        auto high = upper_key(low);
-        auto compared = high ? compare_range(low, *high) : Result<void>(high.error());
+        auto high = next ? Result<KeyText>(*next) : upper_key(low);
+        next.reset();
+        auto compared = high ? compare_and_look_ahead(low, *high, next) : Result<void>(high.error());
         if (!compared) {
             const bool lost =
                 classify_failure(compared.error(), session_->primary) == Failure::lost ||
@@ -208,6 +216,7 @@ Result<void> TableVerifier::compare_ranges() {
                 return again;
             }
             result_.rows_compared = rows_before;
+            next.reset();
             continue;
         }
         reconnects = 0;
@@ -228,22 +237,47 @@ Result<void> TableVerifier::compare_ranges() {
 // The key that ends the next range; empty if the range is the last one and open above, so that
 // extra rows behind the primary's last are seen.
 Result<KeyText> TableVerifier::upper_key(const KeyText& low) {
-    // Ranges cover all keys wherever they are cut: rows joined from several tables are costly to count.
-    const bool joined = table_.mapped() && table_.mapping->by_repair();
-    Connection& side = joined ? session_->mirror : session_->primary;
-    auto rows = side.exec("SELECT " + column_list(image_, image_.key) + " FROM " +
-                          (joined ? mirror_rows(table_) : primary_rows(table_)) +
-                          where(low, {}) + " ORDER BY " +
-                          column_list(image_, image_.key) + " OFFSET " +
-                          std::to_string(range_rows_ - 1) + " LIMIT 1");
+    Connection& side = cut_on_mirror() ? session_->mirror : session_->primary;
+    auto rows = side.exec(upper_key_query(low));
     if (!rows) {
         return std::move(rows).error();
     }
+    return upper_key_of(*rows);
+}
+
+std::string TableVerifier::upper_key_query(const KeyText& low) const {
+    const std::string key = column_list(image_, image_.key);
+    return "SELECT " + key + " FROM " +
+           (cut_on_mirror() ? mirror_rows(table_) : primary_rows(table_)) + where(low, {}) +
+           " ORDER BY " + key + " OFFSET " + std::to_string(range_rows_ - 1) + " LIMIT 1";
+}
+
+KeyText TableVerifier::upper_key_of(const Rows& rows) {
     KeyText key;
-    for (int column = 0; rows->size() == 1 && column < rows->columns(); ++column) {
-        key.push_back(rows->text(0, column));
+    for (int column = 0; rows.size() == 1 && column < rows.columns(); ++column) {
+        key.push_back(rows.text(0, column));
     }
     return key;
+}
+
+// While both sides sum up a range, the scout finds the end of the one behind it.
+Result<void> TableVerifier::compare_and_look_ahead(const KeyText& low, const KeyText& high,
+                                                   std::optional<KeyText>& next) {
+    const bool ahead = !high.empty() && !cut_on_mirror();
+    if (ahead) {
+        BANYAN_TRY(ask(session_->scout, upper_key_query(high)));
+    }
+    auto compared = compare_range(low, high);
+    if (ahead) {
+        auto found = answer(session_->scout);
+        if (compared && !found) {
+            return std::move(found).error();
+        }
+        if (found) {
+            next = upper_key_of(*found);
+        }
+    }
+    return compared;
 }
 
 Result<void> TableVerifier::compare_range(const KeyText& low, const KeyText& high) {

@@ -12,7 +12,16 @@ constexpr const char* session_settings =
     "SET enable_hashjoin = off; SET enable_mergejoin = off;"
     "SET max_parallel_workers_per_gather = 0; SET jit = off";
 
-Result<Rows> collect(Connection& connection) {
+}  // namespace
+
+Result<void> ask(Connection& connection, const std::string& sql) {
+    if (PQsendQuery(connection.raw(), sql.c_str()) != 1) {
+        return Error{PQerrorMessage(connection.raw()), ""};
+    }
+    return {};
+}
+
+Result<Rows> answer(Connection& connection) {
     std::optional<Rows> last;
     std::optional<Error> failed;
     while (PGresult* result = PQgetResult(connection.raw())) {
@@ -36,8 +45,6 @@ Result<Rows> collect(Connection& connection) {
     return *last;
 }
 
-}  // namespace
-
 Result<VerifySession> VerifySession::open(const Config& config, Side primary_side) {
     const bool source_first = primary_side == Side::source;
     auto primary = Connection::open(source_first ? config.source : config.target, application);
@@ -48,18 +55,21 @@ Result<VerifySession> VerifySession::open(const Config& config, Side primary_sid
     if (!mirror) {
         return std::move(mirror).error();
     }
-    BANYAN_TRY(primary->exec(session_settings));
-    BANYAN_TRY(mirror->exec(session_settings));
-    return VerifySession{std::move(*primary), std::move(*mirror)};
+    auto scout = Connection::open(source_first ? config.source : config.target, application);
+    if (!scout) {
+        return std::move(scout).error();
+    }
+    for (auto* connection : {&*primary, &*mirror, &*scout}) {
+        BANYAN_TRY(connection->exec(session_settings));
+    }
+    return VerifySession{std::move(*primary), std::move(*mirror), std::move(*scout)};
 }
 
 Result<BothRows> ask_both(VerifySession& session, const std::string& of_primary,
                           const std::string& of_mirror) {
-    if (PQsendQuery(session.mirror.raw(), of_mirror.c_str()) != 1) {
-        return Error{PQerrorMessage(session.mirror.raw()), ""};
-    }
+    BANYAN_TRY(ask(session.mirror, of_mirror));
     auto primary = session.primary.exec(of_primary);
-    auto mirror = collect(session.mirror);  // always, or the connection stays busy
+    auto mirror = answer(session.mirror);
     if (!primary) {
         return std::move(primary).error();
     }

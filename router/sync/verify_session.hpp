@@ -1,4 +1,5 @@
-// Verification's two connections, asked the same question at the same time.
+// Verification's connections: two that are asked the same question at the same time, and one to the
+// primary that finds out meanwhile where the next range ends.
 #pragma once
 
 #include <string>
@@ -12,6 +13,7 @@ namespace banyan::router {
 struct VerifySession {
     Connection primary;
     Connection mirror;
+    Connection scout;
 
     static Result<VerifySession> open(const Config& config, Side primary_side);
 };
@@ -20,6 +22,10 @@ struct BothRows {
     Rows primary;
     Rows mirror;
 };
+
+/// Sends a query and does not wait; then answer() must be called, or the connection stays busy.
+Result<void> ask(Connection& connection, const std::string& sql);
+Result<Rows> answer(Connection& connection);
 
 /// Runs a query on each side, concurrently.
 Result<BothRows> ask_both(VerifySession& session, const std::string& of_primary,

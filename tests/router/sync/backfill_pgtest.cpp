@@ -1,3 +1,5 @@
+#include <future>
+
 #include "router/sync/backfill_store.hpp"
 #include "router/sync/table_copier.hpp"
 #include "tests/router/sync/two_sides.hpp"
@@ -142,7 +144,7 @@ TEST_F(BackfillTest, ChunksGoStraightInWhereNothingIsThereYet) {
     ASSERT_TRUE(prepare_source_session(source, config_.mirror.lock_timeout));
     ASSERT_TRUE(prepare_target_session(target, config_.mirror.lock_timeout));
     ASSERT_TRUE(create_progress_store(target));
-    TableCopier copier(*ledger_, source, target, table("t"));
+    TableCopier copier(*ledger_, source, target, table("t"), config_.mirror.lock_timeout);
     ASSERT_TRUE(copier.begin());
     EXPECT_EQ(must(copier.copy_chunk(40)), 40U);
     EXPECT_EQ(copier.straight_chunks(), 1U);
@@ -155,6 +157,31 @@ TEST_F(BackfillTest, ChunksGoStraightInWhereNothingIsThereYet) {
     EXPECT_EQ(copier.straight_chunks(), 1U);  // the next few are not even tried
     EXPECT_TRUE(copier.progress().done);
     EXPECT_EQ(on_target("SELECT count(*) FROM t").number(0, 0), 100);
+}
+
+// DDL locks the source's table first and then the target's. Who waits for it must not be in its way.
+TEST_F(BackfillTest, WaitingForTheSourcesTableItHoldsNothingOfTheTargets) {
+    make_t(100);
+    config_.mirror.lock_timeout = std::chrono::milliseconds(30000);
+    auto source = source_cluster->connect(database_);
+    auto target = target_cluster->connect(database_);
+    ASSERT_TRUE(prepare_source_session(source, config_.mirror.lock_timeout));
+    ASSERT_TRUE(prepare_target_session(target, config_.mirror.lock_timeout));
+    ASSERT_TRUE(create_progress_store(target));
+    TableCopier copier(*ledger_, source, target, table("t"), config_.mirror.lock_timeout);
+    ASSERT_TRUE(copier.begin());
+    auto ddl = source_cluster->connect(database_);
+    auto mirrored_ddl = target_cluster->connect(database_);
+    must(ddl.exec("BEGIN; LOCK TABLE public.t IN ACCESS EXCLUSIVE MODE"));
+    auto copied = std::async(std::launch::async, [&] { return must(copier.copy_chunk(1000)); });
+    ASSERT_TRUE(eventually([&] {
+        return on_source("SELECT count(*) FROM pg_locks WHERE NOT granted").number(0, 0) == 1;
+    }));
+    must(mirrored_ddl.exec("SET lock_timeout = '5s'; BEGIN;"
+                           "LOCK TABLE public.t IN ACCESS EXCLUSIVE MODE; COMMIT"));
+    must(ddl.exec("COMMIT"));
+    EXPECT_EQ(copied.get(), 100U);
+    expect_equal("t");
 }
 
 // The chunk has its rows in the table, uncommitted, when one of them is deleted: the delete finds
