@@ -54,7 +54,7 @@ void Connector::try_next() {
                          (error == 0 && is_reserved_descriptor(socket.get()));
     if (error == 0 && !starved &&
         ::connect(socket.get(), address.data(), static_cast<socklen_t>(address.size())) != 0 &&
-        errno != EINPROGRESS) {
+        errno != EINPROGRESS && errno != EINTR) {
         error = errno;
     }
     if (starved || error != 0) {

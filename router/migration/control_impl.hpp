@@ -33,8 +33,8 @@ class Control::Impl {
     Facts measure(Phase from, Phase to);
     /// The same with the databases' answers up to a second old, for pages that poll.
     Facts measure_cached(Phase from, Phase to);
-    /// The gates of the next step forward, but for what reads whole tables; nullopt while there is no
-    /// such step, or a transition looks at them itself.
+    /// The gates of the next step forward, but for what reads whole tables; nullopt while nothing is
+    /// mirrored, there is no such step, or a transition looks at them itself.
     std::optional<GateWatch::View> look_at_gates();
     Answer<boost::json::object> create_transition(const TransitionRequest& request,
                                                   const Actor& actor);

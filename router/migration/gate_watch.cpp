@@ -7,8 +7,10 @@ namespace banyan::router {
 namespace {
 
 using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
 
 constexpr auto look_interval = 15s;
+constexpr Clock::duration glance = 1s;  // is there anything to look at?
 constexpr int share_of_time = 100;  // a look costs a hundredth of the time at most
 
 }  // namespace
@@ -50,16 +52,15 @@ GateWatch::View GateWatch::view() const {
 }
 
 void GateWatch::work() {
-    using Clock = std::chrono::steady_clock;
     std::unique_lock lock(mutex_);
-    Clock::duration pause = 1s;
+    Clock::duration pause = glance;
     while (!wake_.wait_for(lock, pause, [this] { return stopping_; })) {
         lock.unlock();
         const auto begin = Clock::now();
         auto seen = look_();
         const auto took = Clock::now() - begin;
         lock.lock();
-        pause = std::max<Clock::duration>(look_interval, took * share_of_time);
+        pause = seen ? std::max<Clock::duration>(look_interval, took * share_of_time) : glance;
         view_ = seen ? std::move(*seen) : View{};
     }
 }

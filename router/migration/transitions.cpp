@@ -66,7 +66,7 @@ Facts Control::Impl::measure_cached(Phase from, Phase to) {
 std::optional<GateWatch::View> Control::Impl::look_at_gates() {
     const Phase from = core.phase();
     const auto to = step_forward(from);
-    if (!to || active() != nullptr || core.lost() || draining) {
+    if (!to || !mirrors(from) || active() != nullptr || core.lost() || draining) {
         return std::nullopt;
     }
     auto sides = needs_sides(from, *to) ? measure_sides() : std::pair<SideFacts, SideFacts>();

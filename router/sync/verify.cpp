@@ -229,7 +229,7 @@ Result<void> TableVerifier::compare_ranges() {
                              std::max<std::chrono::duration<double>>(
                                  Clock::now() - started, std::chrono::milliseconds(1));
         range_rows_ = static_cast<std::uint64_t>(std::clamp(
-            static_cast<double>(range_rows_) * std::clamp(ratio, 0.25, 2.0), 100.0, 100000.0));
+            static_cast<double>(range_rows_) * std::clamp(ratio, 0.25, 2.0), 100.0, 250000.0));
     }
     return {};
 }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <map>
 #include <mutex>
 #include <thread>
 
@@ -450,6 +451,33 @@ TEST_F(ControlTest, AShadowMismatchIsConfirmedStoredAndHoldsTheGateShut) {
     ASSERT_TRUE(eventually([&] {
         return target_cluster->run("SELECT v FROM t WHERE id = 7", database).text(0, 0) == "row 7";
     }));
+}
+
+TEST_F(ControlTest, TheGatesOfTheNextStepAreSampledWhileWritesAreMirrored) {
+    /// The states of each gate: "gate" -> "pass" -> 1.
+    const auto gates = [&] {
+        std::map<std::string, std::map<std::string, double>> found;
+        for (const auto& sample : control->samples()) {
+            if (sample.name == "gate_state") {
+                const std::map<std::string, std::string> labels(sample.labels.begin(),
+                                                                sample.labels.end());
+                EXPECT_EQ(labels.at("to"), "DUAL_READ");
+                found[labels.at("gate")][labels.at("state")] = sample.value;
+            }
+        }
+        return found;
+    };
+    std::this_thread::sleep_for(1500ms);
+    EXPECT_TRUE(gates().empty());
+    ASSERT_NO_FATAL_FAILURE(expect_done(request(Phase::initial, Phase::dual_write)));
+    ASSERT_TRUE(eventually([&] { return !gates().empty(); }));
+    const auto asked = control->gates(Phase::dual_read);
+    const auto sampled = gates();
+    EXPECT_EQ(sampled.size(), asked.size());
+    for (const auto& [name, states] : sampled) {
+        ASSERT_EQ(states.size(), 3U) << name;
+        EXPECT_EQ(states.at("pass") + states.at("fail") + states.at("inconclusive"), 1) << name;
+    }
 }
 
 TEST_F(ControlTest, EveryAnswerHasTheShapeThatTheReadmePromises) {
