@@ -192,8 +192,10 @@ def database(source):
     source.sql("create table t (id int primary key)", "relayed", "app")
     relay = FaultRelay(source.port)
     yield source, relay
-    relay.close()
-    source.drop_database("relayed")
+    try:
+        relay.close()
+    finally:
+        source.drop_database("relayed")
 
 
 def rows(cluster):

@@ -15,6 +15,12 @@ class BackfillTest : public TwoSides {
                   std::to_string(rows) + ") i; ANALYZE t");
         load();
     }
+    bool waits_for_a_row_of_the_target() {
+        return eventually([&] {
+            return on_target("SELECT count(*) FROM pg_stat_activity WHERE application_name ="
+                             " 'banyan-backfill' AND wait_event_type = 'Lock'").number(0, 0) == 1;
+        });
+    }
 };
 
 TEST_F(BackfillTest, CopiesEveryRowAndIsDone) {
@@ -120,10 +126,7 @@ TEST_F(BackfillTest, ARowDeletedBetweenReadAndInsertIsKnownToBeDirty) {
     config_.mirror.lock_timeout = std::chrono::milliseconds(30000);
     Backfill backfill(backfill_context());
     backfill.start();
-    ASSERT_TRUE(eventually([&] {
-        return on_target("SELECT count(*) FROM pg_stat_activity WHERE application_name ="
-                         " 'banyan-backfill' AND wait_event_type = 'Lock'").number(0, 0) == 1;
-    }));
+    ASSERT_TRUE(waits_for_a_row_of_the_target());
     DualWriter writer(config_, *ledger_, table("t")->id);
     writer.leave_missing_rows_to_the_window();
     writer.erase(7);  // read by the chunk, already in its temporary table
@@ -193,10 +196,7 @@ TEST_F(BackfillTest, ARowDeletedWhileItsChunkGoesStraightInIsNotLeftThere) {
     config_.mirror.lock_timeout = std::chrono::milliseconds(30000);
     Backfill backfill(backfill_context());
     backfill.start();
-    ASSERT_TRUE(eventually([&] {
-        return on_target("SELECT count(*) FROM pg_stat_activity WHERE application_name ="
-                         " 'banyan-backfill' AND wait_event_type = 'Lock'").number(0, 0) == 1;
-    }));
+    ASSERT_TRUE(waits_for_a_row_of_the_target());
     DualWriter writer(config_, *ledger_, table("t")->id);
     writer.leave_missing_rows_to_the_window();
     writer.erase(7);
