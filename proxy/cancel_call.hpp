@@ -14,8 +14,8 @@ namespace banyan::proxy {
 class CancelCall : public std::enable_shared_from_this<CancelCall> {
    public:
     CancelCall(Context& context, EventLoop& loop, router::Side side);
-    /// `done` is called once, from the loop, never from within start(): the server has closed, cannot
-    /// be reached, or takes too long.
+    /// `done` is called once, from the loop, never from within start(): the server has closed,
+    /// cannot be reached, or takes too long.
     void start(std::uint32_t process_id, std::uint32_t secret_key, std::function<void()> done);
 
    private:

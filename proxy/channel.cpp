@@ -18,8 +18,8 @@ namespace {
 
 constexpr std::size_t tls_record_size = 16384;
 
-// recv() and send() without the C library's cancellation points: two atomic operations each, a tenth of
-// what the relay spends outside of the kernel, for something that nobody uses here.
+// recv() and send() without the C library's cancellation points: two atomic operations each, a
+// tenth of what the relay spends outside of the kernel, for something that nobody uses here.
 ssize_t receive(int handle, char* into, std::size_t room) {
     return ::syscall(SYS_recvfrom, handle, into, room, 0, nullptr, nullptr);
 }
@@ -59,8 +59,7 @@ Channel::Outcome Channel::failed(std::string why) {
     return Outcome::failed;
 }
 
-Channel::Outcome Channel::outcome_of(int result, Readiness& waits_for,
-                                     Readiness usual) {
+Channel::Outcome Channel::outcome_of(int result, Readiness& waits_for, Readiness usual) {
     const int system_error = errno;
     waits_for = usual;
     switch (SSL_get_error(ssl_.get(), result)) {

@@ -44,7 +44,9 @@ class Channel {
 
     /// Calls back once, when reading, or writing, may go on; not if the channel is closed before.
     void when_readable(Reactor::Then then) { socket_.to_read(reading_waits_for_, std::move(then)); }
-    void when_writable(Reactor::Then then) { socket_.to_write(writing_waits_for_, std::move(then)); }
+    void when_writable(Reactor::Then then) {
+        socket_.to_write(writing_waits_for_, std::move(then));
+    }
 
     /// The last failure in words.
     const std::string& error() const { return error_; }

@@ -50,8 +50,8 @@ void Connector::try_next() {
                                SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
                                address.protocol().protocol()));
     int error = socket.open() ? 0 : errno;
-    const bool starved = error == EMFILE || error == ENFILE ||
-                         (error == 0 && is_reserved_descriptor(socket.get()));
+    const bool starved =
+        error == EMFILE || error == ENFILE || (error == 0 && is_reserved_descriptor(socket.get()));
     if (error == 0 && !starved &&
         ::connect(socket.get(), address.data(), static_cast<socklen_t>(address.size())) != 0 &&
         errno != EINPROGRESS && errno != EINTR) {

@@ -60,9 +60,9 @@ Listener::Listener(Reactor& reactor, ListenSockets sockets, OnClient on_client)
     sockaddr_storage bound{};
     socklen_t size = sizeof bound;
     ::getsockname(sockets.tcp.get(), reinterpret_cast<sockaddr*>(&bound), &size);
-    port_ = ntohs(bound.ss_family == AF_INET6
-                      ? reinterpret_cast<const sockaddr_in6&>(bound).sin6_port
-                      : reinterpret_cast<const sockaddr_in&>(bound).sin_port);
+    port_ =
+        ntohs(bound.ss_family == AF_INET6 ? reinterpret_cast<const sockaddr_in6&>(bound).sin6_port
+                                          : reinterpret_cast<const sockaddr_in&>(bound).sin_port);
     make_non_blocking(sockets.tcp.get());
     tcp_.socket.open(std::move(sockets.tcp));
     local_.local = true;

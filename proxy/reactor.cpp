@@ -36,7 +36,9 @@ Reactor::Reactor()
     check(::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, wake_.get(), &event) == 0, "epoll_ctl");
 }
 
-Reactor::~Reactor() { forget_everything(); }
+Reactor::~Reactor() {
+    forget_everything();
+}
 
 void Reactor::run() {
     while (!stopped_.load()) {
@@ -55,7 +57,8 @@ void Reactor::stop() {
     (void)!::write(wake_.get(), &one, sizeof one);
 }
 
-// What is dropped may own what waits for other things, so it goes when nothing is being walked over.
+// What is dropped may own what waits for other things, so it goes when nothing is being walked
+// over.
 void Reactor::forget_everything() {
     std::vector<Then> dropped;
     for (auto& slot : slots_) {
@@ -124,15 +127,18 @@ void Reactor::run_timers() {
 void Reactor::wait() {
     int timeout = -1;
     if (!timers_.empty()) {
-        const auto left = std::chrono::ceil<std::chrono::milliseconds>(timers_.begin()->first - Clock::now());
-        timeout = static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, std::numeric_limits<int>::max()));
+        const auto left =
+            std::chrono::ceil<std::chrono::milliseconds>(timers_.begin()->first - Clock::now());
+        timeout = static_cast<int>(
+            std::clamp<std::int64_t>(left.count(), 0, std::numeric_limits<int>::max()));
     }
     asleep_.store(true);
     if (has_tasks_.load() || stopped_.load()) {
         timeout = 0;
     }
     next_ = 0;
-    ready_ = std::max(0, ::epoll_wait(epoll_.get(), events_.data(), static_cast<int>(events_.size()), timeout));
+    ready_ = std::max(
+        0, ::epoll_wait(epoll_.get(), events_.data(), static_cast<int>(events_.size()), timeout));
     asleep_.store(false);
 }
 
@@ -162,8 +168,8 @@ void Reactor::dispatch(const epoll_event& event) {
     if (slot.generation != generation) {
         return;
     }
-    // A socket can be written nearly always, so that interest goes at once; the other one stays until
-    // it is of no use, because mostly it is wanted again.
+    // A socket can be written nearly always, so that interest goes at once; the other one stays
+    // until it is of no use, because mostly it is wanted again.
     const auto needed = wanted(slot);
     if (in_vain != 0 || (slot.armed & EPOLLOUT) > (needed & EPOLLOUT)) {
         arm(index, needed);
@@ -189,7 +195,9 @@ void Reactor::arm(std::uint32_t index, std::uint32_t events) {
     epoll_event event{};
     event.events = events;
     event.data.u64 = std::uint64_t{slot.generation} << 32U | index;
-    const int change = events == 0 ? EPOLL_CTL_DEL : slot.armed == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
+    const int change = events == 0       ? EPOLL_CTL_DEL
+                       : slot.armed == 0 ? EPOLL_CTL_ADD
+                                         : EPOLL_CTL_MOD;
     if (::epoll_ctl(epoll_.get(), change, slot.handle, &event) != 0) {
         if (errno == ENOMEM || errno == ENOSPC) {
             throw std::bad_alloc();

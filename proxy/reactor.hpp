@@ -36,15 +36,16 @@ class Reactor {
     Reactor(const Reactor&) = delete;
     Reactor& operator=(const Reactor&) = delete;
 
-    /// Calls what is due, until stop(). What a callee throws comes out of here, and the rest waits for
-    /// the next run().
+    /// Calls what is due, until stop(). What a callee throws comes out of here, and the rest waits
+    /// for the next run().
     void run();
     /// run() returns once its current callee is done.
     void stop();
     /// Drops, uncalled, whatever is waited for or posted. For the end, when nothing runs.
     void forget_everything();
 
-    /// `task` is called once by run(), behind what was posted before; dropped if run() never comes to it.
+    /// `task` is called once by run(), behind what was posted before; dropped if run() never comes
+    /// to it.
     template <class F>
     void post(F task) {
         enqueue(std::make_unique<TaskOf<F>>(std::move(task)));
@@ -73,8 +74,8 @@ class Reactor {
         Readiness what = Readiness::readable;
         Then then;
     };
-    /// One watched descriptor. `armed` is what the kernel tells of: it may be more than what is waited
-    /// for, until the kernel tells in vain.
+    /// One watched descriptor. `armed` is what the kernel tells of: it may be more than what is
+    /// waited for, until the kernel tells in vain.
     struct Slot {
         int handle = -1;
         std::uint32_t generation = 0;  ///< tells late events of a descriptor that was closed
@@ -110,9 +111,10 @@ class Reactor {
     std::set<std::pair<Clock::time_point, class Timer*>> timers_;
 };
 
-/// A descriptor, closed with its watch, and what waits for it: one waiter that wants to read and one
-/// that wants to write (each of which, with TLS, may have to wait for the other event). A waiter is
-/// called once, and forgotten before that. An error or a hang-up is readiness of both kinds.
+/// A descriptor, closed with its watch, and what waits for it: one waiter that wants to read and
+/// one that wants to write (each of which, with TLS, may have to wait for the other event). A
+/// waiter is called once, and forgotten before that. An error or a hang-up is readiness of both
+/// kinds.
 class Watch {
    public:
     explicit Watch(Reactor& reactor) : reactor_(&reactor) {}
@@ -140,7 +142,8 @@ class Watch {
     std::uint32_t index_ = 0;
 };
 
-/// Calls back once, at the earliest after the time it was given, or never if it is cancelled or gone.
+/// Calls back once, at the earliest after the time it was given, or never if it is cancelled or
+/// gone.
 class Timer {
    public:
     explicit Timer(Reactor& reactor) : reactor_(reactor) {}

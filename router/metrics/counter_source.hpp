@@ -1,5 +1,5 @@
-// Where a scrape finds what the data plane counts and times. Implemented in proxy/: one block per event
-// loop.
+// Where a scrape finds what the data plane counts and times. Implemented in proxy/: one block per
+// event loop.
 #pragma once
 
 #include <vector>

@@ -8,7 +8,7 @@
 namespace banyan::router {
 
 struct Sample {
-    std::string name;  ///< without "banyan_"
+    std::string name;                                         ///< without "banyan_"
     std::vector<std::pair<std::string, std::string>> labels;  ///< values from a bounded set
     double value = 0;
     bool counter = false;  ///< otherwise a gauge

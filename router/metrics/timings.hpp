@@ -1,5 +1,6 @@
-// How long things take, as histograms: one block per event loop, written by that loop only, summed by
-// whoever scrapes. What is timed is one read in `timed_share`: the hot path reads no clock otherwise.
+// How long things take, as histograms: one block per event loop, written by that loop only, summed
+// by whoever scrapes. What is timed is one read in `timed_share`: the hot path reads no clock
+// otherwise.
 #pragma once
 
 #include <array>
@@ -15,15 +16,15 @@ inline constexpr std::uint32_t timed_share = 16;
 enum class Timing : std::uint8_t {
     source_response,  ///< from the last byte sent to the first that comes back
     target_response,
-    overhead,         ///< from bytes read to what follows from them written: Banyan's own work
-    count_            ///< not a timing
+    overhead,  ///< from bytes read to what follows from them written: Banyan's own work
+    count_     ///< not a timing
 };
 
 class Timings {
    public:
     /// Upper bounds in microseconds; behind the last there is no bound.
     static constexpr std::array<std::uint32_t, 17> bounds{
-        10,   20,    50,    100,   200,    500,    1000,   2000,      5000,
+        10,    20,    50,    100,    200,    500,    1000,    2000,   5000,
         10000, 20000, 50000, 100000, 200000, 500000, 1000000, 5000000};
 
     struct Histogram {

@@ -11,7 +11,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto look_interval = 15s;
 constexpr Clock::duration glance = 1s;  // is there anything to look at?
-constexpr int share_of_time = 100;  // a look costs a hundredth of the time at most
+constexpr int share_of_time = 100;      // a look costs a hundredth of the time at most
 
 }  // namespace
 

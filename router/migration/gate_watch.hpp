@@ -1,5 +1,5 @@
-// Looks at the gates of the next step forward now and then while writes are mirrored, so that a board
-// or an alert can show them without anybody asking.
+// Looks at the gates of the next step forward now and then while writes are mirrored, so that a
+// board or an alert can show them without anybody asking.
 #pragma once
 
 #include <condition_variable>

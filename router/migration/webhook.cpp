@@ -29,7 +29,7 @@ std::string header_name(std::string name) {
         const bool first = i == 0 || name[i - 1] == '-';
         name[i] = name[i] == '_' ? '-'
                   : first        ? name[i]
-                                 : static_cast<char>(std::tolower(static_cast<unsigned char>(name[i])));
+                          : static_cast<char>(std::tolower(static_cast<unsigned char>(name[i])));
     }
     return name;
 }
@@ -65,7 +65,8 @@ HookResult call_webhook(const std::vector<std::string>& command, const std::stri
     curl_easy_setopt(easy.get(), CURLOPT_USERAGENT, "banyan/" BANYAN_VERSION);
     curl_easy_setopt(easy.get(), CURLOPT_HTTPHEADER, headers.get());
     curl_easy_setopt(easy.get(), CURLOPT_POSTFIELDS, input.c_str());
-    curl_easy_setopt(easy.get(), CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(input.size()));
+    curl_easy_setopt(easy.get(), CURLOPT_POSTFIELDSIZE_LARGE,
+                     static_cast<curl_off_t>(input.size()));
     curl_easy_setopt(easy.get(), CURLOPT_WRITEFUNCTION, keep);
     curl_easy_setopt(easy.get(), CURLOPT_WRITEDATA, &result.output);
     curl_easy_setopt(easy.get(), CURLOPT_ERRORBUFFER, why);
