@@ -160,12 +160,21 @@ class Client:
         return self.wire.reply()
 
     def copy_binary(self, operation):
-        """The rows in COPY's binary format, made by the primary itself from a table of the same columns."""
+        """The rows in COPY's binary format, made by the primary itself from a table of the same columns.
+
+        It does not touch the table: somebody may wait to change it who waits for this client.
+        """
         names = ", ".join(operation["columns"])
+        wanted = ", ".join(f"'{name}'" for name in operation["columns"])
+        types = (f"select string_agg(format('%I %s', attname, format_type(atttypid, atttypmod)), ', ' order by array_position(array[{wanted}], attname::text)) "
+                 f"from pg_attribute where attrelid = '{operation['table']}'::regclass and attname in ({wanted})")
         primary = self.run.primary()
         with contextlib.closing(Wire(primary.port, "app", self.run.database, timeout=PATIENCE)) as maker:
             rows = "; ".join(f"insert into made values ({row})" for row in operation["rows"])
-            made = maker.query(f"create temporary table made as select {names} from {operation['table']} with no data; {rows}")
+            found = maker.query(types)
+            if found.errors or found.texts()[0][0] is None:
+                return None
+            made = maker.query(f"create temporary table made ({found.texts()[0][0]}); {rows}")
             copied = maker.query("copy made to stdout (format binary)")
         if made.errors or copied.errors:
             return None
