@@ -144,7 +144,7 @@ void add_timings(const std::vector<const router::Timings*>& blocks, Collector& c
         return all;
     };
     const std::string response =
-        "From the last byte sent to a server to the first that comes back; one read in 16 is timed.";
+        "From sending to a server that owes no answer to the first byte that comes back; one read in 16 is timed.";
     collector.add_histogram("server_response_seconds", response, {{"side", "source"}},
                             sum(router::Timing::source_response));
     collector.add_histogram("server_response_seconds", response, {{"side", "target"}},

@@ -61,8 +61,9 @@ class EventLoop {
     Reactor& reactor() { return reactor_; }
     router::Counters& counters() { return counters_; }
     router::Timings& timings() { return timings_; }
-    /// Is the read that comes now one to be timed?
-    bool timed() { return ++reads_ % router::timed_share == 0; }
+    /// Is the read that comes now one to be timed? Every so many of them, but in no rhythm that traffic
+    /// could have, too: multiples of the golden ratio.
+    bool timed() { return ++reads_ * 0x9E3779B9U < UINT32_MAX / router::timed_share; }
     std::mt19937_64& random() { return random_; }
     std::array<char, 65536>& read_buffer() { return read_buffer_; }
 

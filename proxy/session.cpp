@@ -292,9 +292,11 @@ bool Session::flush(Peer& to, std::string& out) {
     return true;
 }
 
-// What is sent before the answer to something else has come is not timed: whose answer comes first?
+// Of what is sent before the answer to something else has come the answer could not be told.
 void Session::note_asked(Peer& server) {
-    server.asked_at = timing_ && !server.asked ? now() : std::chrono::steady_clock::time_point();
+    if (timing_ && !server.asked) {
+        server.asked_at = now();
+    }
     server.asked = true;
 }
 

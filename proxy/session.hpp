@@ -68,7 +68,7 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
         bool writing = false;          ///< a wait for writability is out
         bool ended = false;            ///< end of file was seen
         bool asked = false;            ///< of a server: bytes went there, and none has come since
-        /// When these went, all at once and in an event that is timed; otherwise nothing.
+        /// When the first of these went, if in an event that is timed.
         std::chrono::steady_clock::time_point asked_at{};
     };
 

@@ -18,7 +18,7 @@ export function Overview() {
         <${Chart} title="Statements per second" series=${[{ name: "queries", label: `${status.primary} (clients)`, side: "primary" }, { name: "shadow_sent", label: "mirror (shadow)", side: "mirror" }]}/>
         <${Chart} title="Row changes per second" series=${[{ name: "rows_captured", label: status.primary, side: "primary" }, { name: "rows_applied", label: "mirror (applied)", side: "mirror" }]}/>
         <${Chart} title="Wait for the mirror" unit=" ms" series=${[{ name: "mirror_wait_ms", label: "mean", side: "mirror" }]} note="What clients wait for mirroring."/>
-        <${Chart} key=${status.primary} title="Response time" unit=" ms" wide least=${0.1} series=${response_times(status)} note="From the last byte sent to a server to the first that comes back; one read in 16 is timed."/>
+        <${Chart} key=${status.primary} title="Response time" unit=" ms" wide least=${0.1} series=${response_times(status)} note="From sending to a server that owes no answer to the first byte that comes back; one read in 16 is timed."/>
         <${Chart} title="Banyan's overhead" unit=" µs" least=${10} series=${[{ name: "overhead_us_p50", label: "p50", side: "own" }, { name: "overhead_us_p99", label: "p99", side: "own", thin: true }]} note="Banyan's own work, from bytes read to what follows from them written."/>
       </div></section>
     <${Sync} status=${status} now=${now}/>

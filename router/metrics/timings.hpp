@@ -14,7 +14,7 @@ namespace banyan::router {
 inline constexpr std::uint32_t timed_share = 16;
 
 enum class Timing : std::uint8_t {
-    source_response,  ///< from the last byte sent to the first that comes back
+    source_response,  ///< from sending to a server that owes no answer to the first byte that comes back
     target_response,
     overhead,  ///< from bytes read to what follows from them written: Banyan's own work
     count_     ///< not a timing
