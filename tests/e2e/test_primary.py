@@ -230,9 +230,10 @@ def test_a_primary_that_loses_acknowledged_commits_in_a_crash_is_followed_back(p
             it.source.stop("immediate")
             it.source.restart()
         else:
-            with contextlib.suppress(psycopg2.Error):
-                victim = it.source.connect()
-                os.kill(victim.info.backend_pid, signal.SIGKILL)
+            witness = it.source.connect()
+            victim = it.source.connect()
+            os.kill(victim.info.backend_pid, signal.SIGKILL)
+            wait_until(lambda: not attempt(lambda: witness.cursor().execute("select 1")), "the server has noticed", 30 * kit.SLOW)
             wait_until(lambda: attempt(lambda: it.source.sql("select 1")), "the server is back", 30 * kit.SLOW)
         left = it.source.sql(f"select count(*) from t where id >= {first}", it.name)[0][0]
         if left < mirrored:
