@@ -55,6 +55,7 @@ class Adapter final : public ControlApi {
         return control_.acknowledge_discrepancy(fingerprint, note, until_unix_ms, actor);
     }
     Object shadow() override { return control_.shadow(); }
+    Object shadow_times() override { return control_.shadow_times(500); }
     Answer<Object> set_shadow(std::optional<double> share, const Actor& actor) override {
         return control_.set_shadow(share, actor);
     }

@@ -53,6 +53,7 @@ class ControlApi {
                                                    const Actor& actor) = 0;
 
     virtual Object shadow() = 0;
+    virtual Object shadow_times() = 0;
     virtual Answer<Object> set_shadow(std::optional<double> share, const Actor& actor) = 0;
 
     virtual Object journal() = 0;

@@ -311,6 +311,10 @@ Response shadow(Context& context) {
     return json_response(context.control.shadow());
 }
 
+Response shadow_times(Context& context) {
+    return json_response(context.control.shadow_times());
+}
+
 Response set_shadow(Context& context) {
     Body body(context.request);
     const auto share = body.number("share");

@@ -34,6 +34,7 @@ Response discrepancies(Context&);
 Response discrepancy(Context&);
 Response acknowledge_discrepancy(Context&);
 Response shadow(Context&);
+Response shadow_times(Context&);
 Response set_shadow(Context&);
 Response journal(Context&);
 Response sessions(Context&);

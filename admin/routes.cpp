@@ -135,6 +135,7 @@ const std::vector<Route>& routes() {
         {"POST", "/api/v1/discrepancies/{fingerprint}/acknowledge", Role::operator_, "",
          acknowledge_discrepancy},
         {"GET", "/api/v1/shadow", Role::viewer, "", shadow},
+        {"GET", "/api/v1/shadow/times", Role::viewer, "", shadow_times},
         {"PATCH", "/api/v1/shadow", Role::operator_, "", set_shadow},
         {"GET", "/api/v1/journal", Role::viewer, "", journal},
         {"GET", "/api/v1/sessions", Role::viewer, "", sessions},

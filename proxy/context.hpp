@@ -63,6 +63,7 @@ struct Context {
     /// Longest time a client's message waited in a hold, in microseconds.
     std::atomic<std::int64_t> longest_hold_us{0};
     std::function<void(router::PendingDiscrepancy)> report_discrepancy{};
+    std::function<void(router::PendingDiscrepancy)> offer_rerun{};
     std::function<void()> request_catalog_reload{};
     const router::Lease* lease = nullptr;  ///< null: none is kept
 };

@@ -62,6 +62,9 @@ int run(const router::Config& config, proxy::Tls& tls, std::unique_ptr<router::S
     context.report_discrepancy = [&control](router::PendingDiscrepancy pending) {
         control.report_discrepancy(std::move(pending));
     };
+    context.offer_rerun = [&control](router::PendingDiscrepancy read) {
+        control.offer_rerun(std::move(read));
+    };
     context.request_catalog_reload = [&control] { control.request_catalog_reload(); };
     proxy::Proxy proxy(context, control.directive());
 

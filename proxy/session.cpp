@@ -485,6 +485,10 @@ void Session::report_discrepancy(router::PendingDiscrepancy pending) {
     context_.report_discrepancy(std::move(pending));
 }
 
+void Session::offer_rerun(router::PendingDiscrepancy read) {
+    context_.offer_rerun(std::move(read));
+}
+
 std::string Session::nonce() {
     static constexpr std::string_view alphabet =
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -112,6 +112,7 @@ class Session : public std::enable_shared_from_this<Session>, private router::Se
     router::PreparedTransactions& prepared_transactions() override { return context_.prepared; }
     router::Counters& counters() override { return loop_.counters(); }
     void report_discrepancy(router::PendingDiscrepancy pending) override;
+    void offer_rerun(router::PendingDiscrepancy read) override;
     std::string nonce() override;
     void request_verifiers(const std::string& user, std::optional<router::Side> only) override;
     void derive_key(std::uint64_t ticket, const protocol::Secret& password, const std::string& salt,

@@ -45,6 +45,12 @@ const std::vector<Column> discrepancy_columns = {{"FINGERPRINT", "fingerprint"},
                                                  {"LAST SEEN", "last_seen_unix_ms"},
                                                  {"TABLES", "tables", 30},
                                                  {"SQL", "sql", 70}};
+const std::vector<Column> statement_columns = {{"FINGERPRINT", "fingerprint"},
+                                               {"SLOWER", "slower"},
+                                               {"RUNS", "runs"},
+                                               {"SOURCE US", "source_us"},
+                                               {"TARGET US", "target_us"},
+                                               {"SQL", "sql", 70}};
 const std::vector<Column> session_columns = {{"ID", "id"},
                                              {"USER", "user"},
                                              {"DATABASE", "database"},
@@ -330,6 +336,10 @@ int Commands::acknowledge(const std::string& fingerprint, const std::string& not
         console_.out << "acknowledged " << clean(fingerprint) << "\n";
     }
     return code;
+}
+
+int Commands::shadow_times() {
+    return show_list("shadow/times", "statements", statement_columns);
 }
 
 int Commands::shadow(std::optional<double> share) {

@@ -76,6 +76,7 @@ class Commands {
     /// `hours` 0: for good.
     int acknowledge(const std::string& fingerprint, const std::string& note, double hours);
     int shadow(std::optional<double> share);
+    int shadow_times();
     int journal();
     int sessions();
     int audit(std::int64_t limit, std::optional<std::int64_t> before);

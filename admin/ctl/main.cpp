@@ -48,6 +48,7 @@ struct Arguments {
     std::string note;
     double hours = 0;
     double share = -1;
+    bool times = false;
     std::int64_t limit = 50;
     std::int64_t before = -1;
     bool check = false;
@@ -137,9 +138,11 @@ void describe(CLI::App& app, Arguments& args) {
     discrepancies->add_option("--note", args.note, "with --ack");
     discrepancies->add_option("--hours", args.hours, "with --ack: after that it counts again")
         ->check(CLI::Range(0.01, 100'000.0));
-    app.add_subcommand("shadow", "shadow reads, or set their share")
-        ->add_option("--share", args.share, "of the qualifying reads")
-        ->check(CLI::Range(0.0, 1.0));
+    auto* shadow = app.add_subcommand("shadow", "shadow reads, or set their share");
+    shadow->add_flag("--times", args.times, "how long statements take on each side, slower ones first");
+    shadow->add_option("--share", args.share, "of the qualifying reads")
+        ->check(CLI::Range(0.0, 1.0))
+        ->excludes("--times");
     app.add_subcommand("journal", "dirty and in-flight keys");
     app.add_subcommand("sessions", "client sessions");
     app.add_subcommand("reload", "read the configuration file again, as SIGHUP does");
@@ -187,6 +190,7 @@ int run(const CLI::App& app, Arguments& args, Commands& commands) {
         return args.acknowledge ? commands.acknowledge(args.fingerprint, args.note, args.hours)
                                 : commands.discrepancies(args.fingerprint);
     }
+    if (name == "shadow" && args.times) return commands.shadow_times();
     if (name == "shadow") {
         return commands.shadow(args.share < 0 ? std::nullopt : std::optional(args.share));
     }

@@ -1,7 +1,8 @@
-// Shadow reads that gave other rows on the mirror: groups, and one group down to its cells.
+// Shadow reads that gave other rows on the mirror: groups, and one group down to its cells; and how long
+// statements take on each side.
 import { useState } from "./vendor/preact-hooks.js";
 import { send } from "./api.js";
-import { ago, count, moment, plural, times, words } from "./format.js";
+import { ago, count, duration, moment, plural, times, words } from "./format.js";
 import { useClock, useResource } from "./live.js";
 import { pair, redacted } from "./diff.js";
 import { Badge, Card, Fact, Problem, Table, forbidden, html, useAction } from "./ui.js";
@@ -32,7 +33,29 @@ export function Discrepancies() {
       <${Fact} name="Pending"><b class="big">${count(data.pending)}</b><//><${Fact} name="Dropped"><b class="big">${count(data.dropped)}</b><//></dl></section>
     <section class="card" aria-label="Groups"><${Table} key=${known} caption="Discrepancies by fingerprint" columns=${columns} rows=${groups} keyOf=${(group) => group.fingerprint} sort=${{ name: "last_seen_unix_ms", down: true }}
       empty=${data.groups.length ? "None in this state." : "No discrepancy was found. Reads are compared in DUAL_READ and SWITCHOVER."}
-      tools=${html`<label class="filter">Show <select value=${known} onChange=${(event) => setKnown(event.target.value)}><option value="open">unacknowledged</option><option value="known">acknowledged</option><option value="all">all</option></select></label>`}/></section>`;
+      tools=${html`<label class="filter">Show <select value=${known} onChange=${(event) => setKnown(event.target.value)}><option value="open">unacknowledged</option><option value="known">acknowledged</option><option value="all">all</option></select></label>`}/></section>
+    <${Times}/>`;
+}
+
+const took = (us) => (us < 1000 ? `${count(us)} µs` : us < 100_000 ? `${(us / 1000).toFixed(1)} ms` : duration(us / 1000));
+const ratio = (statement) => statement.target_us / Math.max(1, statement.source_us);
+
+function Times() {
+  const { data, error } = useResource("/shadow/times", null, 5000);
+  if (!data) return html`<${Problem} error=${error}/>`;
+  const judged = (statement) => statement.runs >= data.enough_runs;
+  const columns = [
+    { name: "sql", title: "Statement", cell: (statement) => html`<span class="sql" title=${statement.sql}>${statement.sql}</span>` },
+    { name: "source_us", title: "Source", number: true, cell: (statement) => took(statement.source_us) },
+    { name: "target_us", title: "Target", number: true, cell: (statement) => took(statement.target_us) },
+    { name: "ratio", title: "Target to source", number: true, value: ratio, cell: (statement) => `${ratio(statement).toFixed(ratio(statement) < 10 ? 1 : 0)}×` },
+    { name: "runs", title: "Runs", number: true, cell: (statement) => count(statement.runs) },
+    { name: "state", title: "State", value: (statement) => (statement.slower ? "slower" : judged(statement) ? "fine" : "few runs"), cell: (statement) => (statement.slower
+      ? html`<a href=${link(`${statement.fingerprint}-slower`)}><${Badge} kind="bad">slower on the target<//></a>` : html`<${Badge} kind=${judged(statement) ? "good" : "off"}>${judged(statement) ? "fine" : "few runs"}<//>`) },
+  ];
+  return html`<section class="card" aria-label="Times"><${Table} caption="Time by statement, on each side" columns=${columns} rows=${data.statements} keyOf=${(statement) => statement.fingerprint} sort=${{ name: "ratio", down: true }}
+      empty="None was run again yet. A share of the reads that matched is, on both sides, by Banyan itself."
+      tools=${html`<span class="note">medians; slower: more than ${data.slower_factor}× and by ${data.slower_by_ms} ms</span>`}/></section>`;
 }
 
 export function Discrepancy({ id }) {
@@ -78,7 +101,12 @@ function Row({ side, cells, differs, alone }) {
     ${cells.map((cell, at) => html`<td class=${differs[at] ? "differs" : ""} data-differs=${differs[at] ? "yes" : undefined}>${differs[at] && html`<span class="icon" aria-hidden="true">≠</span><span class="sr-only">differs: </span>`}<${Cell} cell=${cell}/></td>`)}</tr>`;
 }
 
+const Slower = ({ sample, number }) => html`<${Card} wide title=${`Example ${number}`} id=${`sample-${number}`} extra=${html`<span class="muted">${moment(sample.at_unix_ms)}, ${words(sample.phase)}; ${plural(sample.primary_rows, "row")} on both sides</span>`}>
+  <dl class="facts compact"><${Fact} name="Source"><b class="big">${took(sample.times.source_us)}</b><//><${Fact} name="Target"><b class="big">${took(sample.times.target_us)}</b><small>${ratio(sample.times).toFixed(1)}× the source</small><//>
+    <${Fact} name="Runs">${count(sample.times.runs)}<small>medians of the last</small><//></dl><//>`;
+
 function Sample({ sample, number }) {
+  if (sample.times) return html`<${Slower} sample=${sample} number=${number}/>`;
   const pairs = pair(sample.only_on_primary, sample.only_on_mirror);
   const differing = sample.columns.filter((_, at) => pairs.some((one) => one.differs[at]));
   const title = `Example ${number}`;

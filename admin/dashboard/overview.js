@@ -1,6 +1,6 @@
 // What an SRE sees at a glance.
 import { Chart } from "./chart.js";
-import { ago, bytes, compact, count, duration, line, rate, rows_of, times, words } from "./format.js";
+import { ago, bytes, compact, count, duration, line, plural, rate, rows_of, times, words } from "./format.js";
 import { useClock, useLive } from "./live.js";
 import { history } from "./metrics.js";
 import { PhaseCard } from "./phase.js";
@@ -65,6 +65,7 @@ function Sync({ status }) {
   const { backfill, repair, verification, shadow } = status;
   const per = (n) => (n > 0 ? `${rate(n)} rows/s` : "");
   const decided = shadow.matched + shadow.mismatched;
+  const { reruns } = shadow;
   return html`
   <${Card} title="Backfill" id="backfill" extra=${html`<${State} of=${backfill.state}/>`}>
     <p class="big-line"><b class="big">${rows_of(backfill.rows_copied, backfill.rows_estimated, backfill.state === "done")}</b></p>
@@ -81,5 +82,6 @@ function Sync({ status }) {
   <${Card} title="Shadow reads" id="shadow" extra=${html`<${Badge} kind=${shadow.active ? "run" : "off"}>${shadow.active ? "comparing" : "off"}<//>`}>
     <p class="big-line"><b class="big">${compact(shadow.matched)}</b> matched of ${compact(decided)}</p>
     <${Bar} done=${shadow.matched} total=${decided} label="Shadow reads that matched"/>
-    <small>${count(shadow.confirmed)} confirmed, ${count(shadow.raced)} raced, ${count(shadow.pending)} pending; share ${Math.round(shadow.share * 100)} %</small><//>`;
+    <small>${count(shadow.confirmed)} confirmed, ${count(shadow.raced)} raced, ${count(shadow.pending)} pending; share ${Math.round(shadow.share * 100)} %</small>
+    ${reruns.agreed + reruns.disagreed > 0 && html`<small>run again: the primary disagrees with itself in ${(100 * reruns.disagreed / (reruns.agreed + reruns.disagreed)).toFixed(1)} %, ${plural(reruns.slower, "statement")} slower on the target</small>`}<//>`;
 }

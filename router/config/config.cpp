@@ -259,6 +259,10 @@ void read_sync(Section& root, Config& config) {
     shadow.path("log", config.shadow.log);
     shadow.boolean("redact", config.shadow.redact);
     shadow.integer("min_samples", config.shadow.min_samples, 1);
+    shadow.number("rerun_share", config.shadow.rerun_share, 0, 1);
+    shadow.number("rerun_duty", config.shadow.rerun_duty, 0.001, 1);
+    shadow.number("slower_factor", config.shadow.slower_factor, 1, 1000);
+    shadow.milliseconds("slower_by_ms", config.shadow.slower_by, 0, one_day_ms);
     shadow.finish();
 
     Section switchover = root.section("switchover");

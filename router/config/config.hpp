@@ -122,6 +122,10 @@ struct Config {
         std::filesystem::path log;        ///< JSON lines, one per confirmed discrepancy; empty: none
         bool redact = true;
         std::uint32_t min_samples = 100;  ///< shadow reads before the SWITCHOVER gate can pass
+        double rerun_share = 0.05;        ///< of the reads that matched; see router/shadow/rerun.hpp
+        double rerun_duty = 0.02;         ///< share of the time that they may take
+        double slower_factor = 3;         ///< times the source's: the target counts as slower
+        std::chrono::milliseconds slower_by{5};  ///< and by that much, too
     } shadow;
 
     struct Switchover {                   // [switchover]

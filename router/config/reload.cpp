@@ -93,6 +93,16 @@ constexpr std::array live_keys{
          [](Config& to, const Config& from) { to.shadow.redact = from.shadow.redact; }},
     Live{"shadow.min_samples",
          [](Config& to, const Config& from) { to.shadow.min_samples = from.shadow.min_samples; }},
+    Live{"shadow.rerun_share",
+         [](Config& to, const Config& from) { to.shadow.rerun_share = from.shadow.rerun_share; }},
+    Live{"shadow.rerun_duty",
+         [](Config& to, const Config& from) { to.shadow.rerun_duty = from.shadow.rerun_duty; }},
+    Live{"shadow.slower_factor",
+         [](Config& to, const Config& from) {
+             to.shadow.slower_factor = from.shadow.slower_factor;
+         }},
+    Live{"shadow.slower_by_ms",
+         [](Config& to, const Config& from) { to.shadow.slower_by = from.shadow.slower_by; }},
     Live{"switchover.", [](Config& to, const Config& from) { to.switchover = from.switchover; }},
     Live{"admin.allowed_hosts",
          [](Config& to, const Config& from) { to.admin.allowed_hosts = from.admin.allowed_hosts; }},

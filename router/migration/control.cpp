@@ -25,7 +25,10 @@ Control::Impl::Impl(const Config& config, StateDb& db, Ledger& ledger, Breaker& 
       discrepancies(db, config.shadow.max_discrepancies, config.shadow.log),
       recheck(RecheckContext{config, ledger, discrepancies, [this] { return core.phase(); },
                              [](std::string_view sql) { return fingerprint(sql); },
-                             [](std::string_view sql) { return normalize(sql); }}) {
+                             [](std::string_view sql) { return normalize(sql); }}),
+      rerun(RerunContext{config, discrepancies, [this] { return core.phase(); },
+                         [](std::string_view sql) { return fingerprint(sql); },
+                         [](std::string_view sql) { return normalize(sql); }}) {
     for (const auto& [number, stored] : core.store.unfinished()) {
         core.store.save_transition(number, interrupted(stored, unix_ms(), core.phase()), true);
         audit({"banyan", ""}, "transition.end", "t-" + std::to_string(number), "", nullptr,
@@ -110,6 +113,7 @@ Result<void> Control::start(Fleet& fleet) {
     impl_->workers.start();
     impl_->verifier.start();
     impl_->recheck.start();
+    impl_->rerun.start();
     impl_->doctor.start();
     impl_->gate_watch.start();
     return {};
@@ -239,6 +243,9 @@ bool Control::primary_ready(std::string& why) {
 
 void Control::report_discrepancy(PendingDiscrepancy pending) {
     impl_->recheck.submit(std::move(pending));
+}
+void Control::offer_rerun(PendingDiscrepancy read) {
+    impl_->rerun.offer(std::move(read));
 }
 void Control::request_catalog_reload() {
     impl_->workers.request_reload();

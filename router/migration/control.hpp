@@ -109,6 +109,8 @@ class Control {
                                                    const Actor& actor);
 
     boost::json::object shadow();
+    /// How long statements take on each side; router/migration/README.md, "shadow/times".
+    boost::json::object shadow_times(std::size_t limit);
     Answer<boost::json::object> set_shadow(std::optional<double> share, const Actor& actor);
 
     boost::json::object journal();
@@ -148,6 +150,8 @@ class Control {
 
     // --- called by sessions, any thread ---
 
+    /// A shadow read whose answers were equal, to be run again; see router/shadow/rerun.hpp.
+    void offer_rerun(PendingDiscrepancy read);
     /// A shadow read differed. Bounded queue; dropped and counted when full.
     void report_discrepancy(PendingDiscrepancy pending);
     /// DDL committed, or a statement met a relation the catalogue does not know: load it again soon.

@@ -19,6 +19,7 @@
 #include "router/migration/verifier.hpp"
 #include "router/migration/workers.hpp"
 #include "router/shadow/recheck.hpp"
+#include "router/shadow/rerun.hpp"
 
 namespace banyan::router {
 
@@ -54,6 +55,7 @@ class Control::Impl {
     Probe probe;
     DiscrepancyStore discrepancies;
     Recheck recheck;
+    Rerun rerun;
     std::atomic<bool> draining{false};
     Control::Reloader reloader;
     /// Recheck counts since start; the gates count stored ones.

@@ -268,10 +268,14 @@ Gate verified(const Facts& facts) {
 }
 
 Gate shadow_mismatches(const Facts& facts) {
-    Gate gate = verdict("shadow_mismatches", facts.confirmed_unacknowledged == 0,
-                        facts.confirmed_unacknowledged, 0,
+    if (!facts.confirmed_unacknowledged) {
+        return unknown("shadow_mismatches", 0,
+                       "The discrepancies cannot be read from the state database.");
+    }
+    const std::uint64_t open = *facts.confirmed_unacknowledged;
+    Gate gate = verdict("shadow_mismatches", open == 0, open, 0,
                         "Confirmed discrepancies nobody has acknowledged: " +
-                            std::to_string(facts.confirmed_unacknowledged) + " queries.");
+                            std::to_string(open) + " queries.");
     gate.samples = facts.shadow_matched;
     gate.minimum_samples = facts.shadow_minimum;
     if (gate.verdict == Verdict::pass && facts.shadow_matched < facts.shadow_minimum) {

@@ -95,7 +95,7 @@ struct Facts {
 
     std::uint64_t shadow_matched = 0;
     std::uint64_t shadow_minimum = 0;
-    std::uint64_t confirmed_unacknowledged = 0;
+    std::optional<std::uint64_t> confirmed_unacknowledged = 0;  ///< empty: cannot be read
     std::uint64_t shadow_undecided = 0;  ///< pending re-check right now
 
     std::optional<std::vector<ForeignBackend>> foreign;  ///< nullopt: could not be looked up

@@ -259,6 +259,14 @@ std::vector<Control::Sample> Control::samples() {
     out.counter("shadow_rechecked_total", {{"outcome", "dropped"}}, recheck.dropped, help);
     out.gauge("shadow_recheck_pending", {}, recheck.pending,
               "Mismatches waiting for the second look.");
+    const RerunStats reruns = impl_->rerun.stats();
+    const std::string reruns_help =
+        "Shadow reads run again: did the primary give the same answer twice?";
+    out.counter("shadow_reruns_total", {{"result", "agreed"}}, reruns.agreed, reruns_help);
+    out.counter("shadow_reruns_total", {{"result", "disagreed"}}, reruns.disagreed, reruns_help);
+    out.counter("shadow_reruns_total", {{"result", "failed"}}, reruns.failed, reruns_help);
+    out.gauge("slower_statements", {}, reruns.slower,
+              "Statements that take the target much longer than the source.");
     out.gauge("discrepancies_unacknowledged", {}, impl_->discrepancies.unacknowledged(),
               "Confirmed discrepancy groups that nobody has acknowledged.");
     return out.take();

@@ -381,6 +381,16 @@ boost::json::object Control::discrepancies() {
             {"pending", stats.pending}};
 }
 
+namespace {
+
+boost::json::object reruns_json(const RerunStats& stats) {
+    return {{"agreed", stats.agreed},         {"disagreed", stats.disagreed},
+            {"failed", stats.failed},         {"last_error", stats.last_error},
+            {"statements", stats.statements}, {"slower", stats.slower}};
+}
+
+}  // namespace
+
 boost::json::object Control::shadow() {
     const Directive directive = impl_->core.directive();
     const RecheckStats stats = impl_->recheck.stats();
@@ -399,7 +409,24 @@ boost::json::object Control::shadow() {
             {"dropped", stats.dropped},
             {"pending", stats.pending},
             {"last_inconclusive", stats.last_error},
-            {"minimum_samples", impl_->core.config.latest()->shadow.min_samples}};
+            {"minimum_samples", impl_->core.config.latest()->shadow.min_samples},
+            {"reruns", reruns_json(impl_->rerun.stats())}};
+}
+
+boost::json::object Control::shadow_times(std::size_t limit) {
+    boost::json::array statements;
+    for (const StatementTime& time : impl_->rerun.times(limit)) {
+        auto row = statement_time_json(time);
+        row["fingerprint"] = time.fingerprint;
+        row["sql"] = time.sql;
+        row["slower"] = time.slower;
+        statements.push_back(std::move(row));
+    }
+    const auto config = impl_->core.config.latest();
+    return {{"statements", std::move(statements)},
+            {"enough_runs", StatementTimes::enough},
+            {"slower_factor", config->shadow.slower_factor},
+            {"slower_by_ms", config->shadow.slower_by.count()}};
 }
 
 boost::json::object Control::journal() {

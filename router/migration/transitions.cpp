@@ -124,7 +124,11 @@ Facts Control::Impl::measure_rest(Phase from, Phase to, std::pair<SideFacts, Sid
     }
     facts.shadow_matched = core.counted_in_phase(Counter::shadow_matched);
     facts.shadow_minimum = core.config.latest()->shadow.min_samples;
-    facts.confirmed_unacknowledged = discrepancies.unacknowledged();
+    try {
+        facts.confirmed_unacknowledged = discrepancies.unacknowledged();
+    } catch (const std::exception&) {  // a damaged file
+        facts.confirmed_unacknowledged.reset();
+    }
     facts.shadow_undecided = recheck.stats().pending;
     Fleet* fleet = core.fleet();
     facts.sessions = fleet != nullptr ? fleet->adoption().sessions : 0;
@@ -300,6 +304,7 @@ void Control::Impl::stop() {
         walk.join();
     }
     recheck.stop();
+    rerun.stop();
     verifier.stop();
     workers.stop();
     doctor.stop();

@@ -81,6 +81,8 @@ class SessionPort {
     virtual PreparedTransactions& prepared_transactions() = 0;
     virtual Counters& counters() = 0;
     virtual void report_discrepancy(PendingDiscrepancy pending) = 0;
+    /// A read whose answers were equal: it may be run again (router/shadow/rerun.hpp).
+    virtual void offer_rerun(PendingDiscrepancy read) = 0;
     /// At least 18 printable random characters.
     virtual std::string nonce() = 0;
     /// What the servers keep of a role's password; answered by verifiers(). `only`: the other side

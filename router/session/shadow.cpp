@@ -168,6 +168,9 @@ void SessionMachine::compare_shadow(const std::shared_ptr<ShadowRead>& shadow) {
         switch (Digest::compare(shadow->primary, shadow->mirror, pending.ordered)) {
             case Digest::Verdict::equal:
                 port_.counters().add(Counter::shadow_matched);
+                if (port_.random() < config_.shadow.rerun_share) {
+                    port_.offer_rerun(std::move(pending));
+                }
                 return;
             case Digest::Verdict::order_differs:
                 pending.kind = "order";

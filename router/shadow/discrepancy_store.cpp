@@ -189,6 +189,16 @@ bool DiscrepancyStore::acknowledge(const std::string& fingerprint, const std::st
     return stored && changed;
 }
 
+void DiscrepancyStore::forget(const std::string& fingerprint) {
+    db_.submit_and_wait([&](sqlite3* sqlite) {
+        for (const char* table : {"discrepancies", "discrepancy_samples", "discrepancy_expiry"}) {
+            SqliteQuery(sqlite, std::string("DELETE FROM ") + table + " WHERE fingerprint = ?")
+                .bind(fingerprint)
+                .run();
+        }
+    });
+}
+
 std::uint64_t DiscrepancyStore::unacknowledged() const {
     std::uint64_t count = 0;
     db_.read([&](sqlite3* sqlite) {

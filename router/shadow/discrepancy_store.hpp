@@ -16,7 +16,7 @@ namespace banyan::router {
 
 struct ConfirmedDiscrepancy {
     std::string fingerprint;
-    std::string kind;  ///< "rows", "order", "row_count", "error"
+    std::string kind;  ///< "rows", "order", "row_count", "error", "slower"
     std::vector<std::string> tables;
     std::string sql;  ///< normalized
     std::string user;
@@ -39,6 +39,8 @@ class DiscrepancyStore {
     /// the time `until_unix_ms`, if one is given.
     bool acknowledge(const std::string& fingerprint, const std::string& by, const std::string& note,
                      std::optional<std::int64_t> until_unix_ms = std::nullopt);
+    /// The group is gone; one that there is none of is no error.
+    void forget(const std::string& fingerprint);
     std::uint64_t unacknowledged() const;
 
    private:

@@ -8,9 +8,9 @@
 #include <cstdio>
 #include <deque>
 #include <mutex>
-#include <optional>
 #include <thread>
 
+#include "router/shadow/both_sides.hpp"
 #include "router/shadow/redact.hpp"
 #include "router/shadow/replay.hpp"
 
@@ -60,8 +60,7 @@ class Recheck::Impl {
         if (thread_.joinable()) {
             thread_.join();
         }
-        primary_.reset();
-        mirror_.reset();
+        sides_.close();
     }
 
     void submit(PendingDiscrepancy pending) {
@@ -133,8 +132,7 @@ class Recheck::Impl {
             if (!verdict) {
                 why = verdict.error().message;
                 // The next attempt connects anew.
-                primary_.reset();
-                mirror_.reset();
+                sides_.close();
             } else if (*verdict != RecheckVerdict::unstable) {
                 if (*verdict == RecheckVerdict::unfit) {
                     why = "the primary answers an error";
@@ -146,19 +144,19 @@ class Recheck::Impl {
     }
 
     Result<RecheckVerdict> look(const PendingDiscrepancy& pending, Phase phase) {
-        BANYAN_TRY(connect(phase));
-        auto before = replay(*primary_, pending, read_timeout);
+        BANYAN_TRY(sides_.connect(context_.config, phase));
+        auto before = replay(sides_.primary(), pending, read_timeout);
         if (!before) {
             return before.error();
         }
         if (!context_.ledger.wait_in_flight(in_flight_timeout) || known_to_differ(pending)) {
             return RecheckVerdict::unstable;
         }
-        auto mirror = replay(*mirror_, pending, read_timeout);
+        auto mirror = replay(sides_.mirror(), pending, read_timeout);
         if (!mirror) {
             return mirror.error();
         }
-        auto after = replay(*primary_, pending, read_timeout);
+        auto after = replay(sides_.primary(), pending, read_timeout);
         if (!after) {
             return after.error();
         }
@@ -185,31 +183,6 @@ class Recheck::Impl {
                 }
                 return ledger.suspect(table).has_value() || ledger.dirty_count(table) > 0;
             });
-    }
-
-    Result<void> connect(Phase phase) {
-        if (primary_ && mirror_ && connected_as_ == primary_of(phase) && primary_->alive() &&
-            mirror_->alive()) {
-            return {};
-        }
-        primary_.reset();
-        mirror_.reset();
-        const Config& config = context_.config;
-        const bool source_first = primary_of(phase) == Side::source;
-        auto primary =
-            Connection::open(source_first ? config.source : config.target, "banyan-recheck");
-        if (!primary) {
-            return primary.error();
-        }
-        auto mirror =
-            Connection::open(source_first ? config.target : config.source, "banyan-recheck");
-        if (!mirror) {
-            return mirror.error();
-        }
-        primary_.emplace(std::move(*primary));
-        mirror_.emplace(std::move(*mirror));
-        connected_as_ = primary_of(phase);
-        return {};
     }
 
     void store(const PendingDiscrepancy& pending, const Replay& primary, const Replay& mirror) {
@@ -265,9 +238,7 @@ class Recheck::Impl {
     bool stopping_ = false;
     std::thread thread_;
     // Used by the thread only.
-    std::optional<Connection> primary_;
-    std::optional<Connection> mirror_;
-    Side connected_as_ = Side::source;
+    BothSides sides_{"banyan-recheck"};
 };
 
 Recheck::Recheck(RecheckContext context) : impl_(std::make_unique<Impl>(std::move(context))) {}

@@ -162,32 +162,37 @@ Result<Replay> run(PGconn* conn, const PendingDiscrepancy& read) {
     return replay;
 }
 
-bool equal(const Replay& a, const Replay& b, bool ordered) {
+}  // namespace
+
+bool same_answer(const Replay& a, const Replay& b, bool ordered) {
     if (!a.sqlstate.empty() || !b.sqlstate.empty()) {
         return a.sqlstate == b.sqlstate;
     }
     return Digest::compare(a.digest, b.digest, ordered) == Digest::Verdict::equal;
 }
 
-}  // namespace
-
 Result<Replay> replay(Connection& connection, const PendingDiscrepancy& read,
                       std::chrono::milliseconds timeout) {
     auto ready = prepare(connection, read, timeout);
+    const auto begun = std::chrono::steady_clock::now();
     Result<Replay> answer = ready ? run(connection.raw(), read) : Result<Replay>(ready.error());
+    if (answer) {
+        answer->took = std::chrono::duration_cast<std::chrono::microseconds>(
+            std::chrono::steady_clock::now() - begun);
+    }
     connection.rollback();
     return answer;
 }
 
 RecheckVerdict judge(const Replay& before, const Replay& mirror, const Replay& after,
                      bool ordered) {
-    if (equal(mirror, before, ordered) || equal(mirror, after, ordered)) {
+    if (same_answer(mirror, before, ordered) || same_answer(mirror, after, ordered)) {
         return RecheckVerdict::raced;
     }
     if (!before.sqlstate.empty() || !after.sqlstate.empty()) {
         return RecheckVerdict::unfit;
     }
-    return equal(before, after, ordered) ? RecheckVerdict::confirmed : RecheckVerdict::unstable;
+    return same_answer(before, after, ordered) ? RecheckVerdict::confirmed : RecheckVerdict::unstable;
 }
 
 std::string difference_kind(const Replay& primary, const Replay& mirror, bool ordered) {

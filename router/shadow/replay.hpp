@@ -25,6 +25,7 @@ struct Replay {
     std::vector<std::uint32_t> types;
     std::vector<Cells> rows;  ///< all of them, or none if they are too big to keep
     bool complete = true;     ///< rows holds all
+    std::chrono::microseconds took{0};  ///< from sending it to the end of its answer
 };
 
 /// An Error means that the question could not be put (connection, role, setting, time); it says
@@ -38,6 +39,8 @@ enum class RecheckVerdict : std::uint8_t {
     unstable,   ///< the primary is changing: ask again
     unfit,      ///< the primary answers an error: nothing to compare with
 };
+/// With ORDER BY also in the same order; of errors, the SQLSTATE. Pure.
+bool same_answer(const Replay& a, const Replay& b, bool ordered);
 /// Pure. `before` and `after` are the primary's answers around the mirror's.
 RecheckVerdict judge(const Replay& before, const Replay& mirror, const Replay& after, bool ordered);
 /// "rows", "order", "row_count" or "error". Pure.

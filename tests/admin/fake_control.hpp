@@ -156,6 +156,7 @@ class FakeControl : public ControlApi {
         return change(actor, "acknowledge " + fingerprint + " " + text, {{"acknowledged", true}});
     }
     Object shadow() override { return {{"share", 1.0}}; }
+    Object shadow_times() override { return {{"statements", boost::json::array()}}; }
     Answer<Object> set_shadow(std::optional<double> share, const Actor& actor) override {
         return change(actor, "share " + (share ? std::to_string(*share) : "unchanged"),
                       {{"share", share.value_or(1)}});

@@ -224,6 +224,27 @@ def test_response_times_and_overhead_are_those_of_the_metrics(migration, browse,
     assert real["source p50"] < real["target p50"] > 10  # it is far away
 
 
+def test_a_statement_that_is_slower_on_the_target(migration, browse):
+    banyan = migration("create table big (id int primary key, n int); create index by_n on big (n)", "insert into big select g, g % 1000 from generate_series(1, 200000) g",
+                       shadow={"min_samples": 1, "rerun_share": 1.0, "rerun_duty": 1.0, "slower_factor": 3.0, "slower_by_ms": 2})
+    banyan.lead_to("DUAL_READ")
+    banyan.target.sql("drop index by_n", banyan.database)
+    with contextlib.closing(banyan.connect()) as connection, connection.cursor() as cursor:
+        def slower():
+            cursor.execute("select count(*) from big where n = 7")
+            cursor.execute("select id from big where id = 7")
+            return next((group for group in banyan.admin.discrepancies()["groups"] if group["kind"] == "slower"), None)
+
+        group = wait_until(slower, lambda: banyan.admin.get("/shadow/times"), 60 * kit.SLOW)
+    found = json.loads(browse(banyan, "slower", fingerprint=group["fingerprint"]))
+    told = banyan.admin.get("/shadow/times")["statements"]
+    assert [row[0] for row in found["rows"]] == [statement["sql"] for statement in told]
+    assert found["rows"][0][-1].endswith("slower on the target") and "slower" not in found["rows"][1][-1]
+    assert [int(row[4].replace(",", "")) for row in found["rows"]] == [statement["runs"] for statement in told]
+    times = banyan.admin.get(f"/discrepancies/{group['fingerprint']}")["samples"][0]["times"]
+    assert number(found["facts"]["Target"], "ms") == pytest.approx(times["target_us"] / 1000, abs=0.06)
+
+
 def test_every_page_in_both_themes_and_three_sizes(migration, browse):
     banyan = migration(SCHEMA + "; create table visits (id bigserial primary key, at timestamptz not null default now())", ROWS)
     banyan.lead_to("DUAL_READ")

@@ -1,4 +1,5 @@
 """Shadow reads: a planted difference is found and confirmed with its fingerprint, equal reads are not reported."""
+import contextlib
 import json
 import time
 
@@ -194,3 +195,76 @@ def test_reads_of_a_table_that_waits_for_repair_are_not_confirmed(dual_read):
     shadow = dual_read.admin.get("/shadow")
     assert shadow["raced"] + shadow["inconclusive"] + shadow["matched"] > 0, shadow
     dual_read.settle_and_compare()
+
+
+# --- run again by Banyan itself ---
+
+@pytest.mark.short
+def test_a_statement_that_is_slower_on_the_target_is_a_discrepancy_until_it_is_not(migration):
+    schema = "create table big (id int primary key, n int); create index by_n on big (n)"
+    banyan = migration(schema, "insert into big select g, g % 1000 from generate_series(1, 200000) g", shadow={
+        "min_samples": 1, "rerun_share": 1.0, "rerun_duty": 1.0, "slower_factor": 3.0, "slower_by_ms": 2})
+    banyan.lead_to("DUAL_READ")
+    banyan.target.sql("drop index by_n", banyan.database)
+    banyan.source.sql("vacuum analyze big", banyan.database)
+
+    with connected(banyan) as client:
+        def read_until(condition):
+            def ask():
+                for number in range(5):
+                    client.query(f"select count(*) from big where n = {number}").ok()
+                    client.query(f"select id from big where id = {number + 1}").ok()
+                return condition()
+            return wait_until(ask, lambda: banyan.admin.get("/shadow/times"), 60 * kit.SLOW)
+
+        def slower():
+            return [group for group in banyan.admin.discrepancies()["groups"] if group["kind"] == "slower"]
+
+        groups = read_until(slower)
+        assert len(groups) == 1 and "big where n" in groups[0]["sql"] and groups[0]["tables"] == ["big"], groups
+        assert banyan.admin.get("/shadow")["reruns"]["slower"] == 1
+        assert banyan.admin.metrics()["banyan_slower_statements"] == 1
+        statements = banyan.admin.get("/shadow/times")["statements"]
+        assert statements[0]["slower"] and statements[0]["target_us"] > 3 * statements[0]["source_us"]
+        assert groups[0]["fingerprint"] == statements[0]["fingerprint"] + "-slower"
+        one = banyan.admin.get(f"/discrepancies/{groups[0]['fingerprint']}")
+        assert one["samples"][0]["times"]["target_us"] >= one["samples"][0]["times"]["source_us"] + 2000
+        gate = next(gate for gate in banyan.admin.gates("SWITCHOVER") if gate["name"] == "shadow_mismatches")
+        assert gate["verdict"] == "fail"
+        told = banyan.ctl("shadow", "--times")
+        assert told.returncode == 0 and "yes" in told.stdout.splitlines()[1], told.stdout
+
+        banyan.target.sql("create index by_n on big (n)", banyan.database)
+        banyan.target.sql("vacuum analyze big", banyan.database)
+        read_until(lambda: not slower())
+        assert banyan.admin.metrics()["banyan_slower_statements"] == 0
+    assert banyan.admin.get("/shadow")["mismatched"] == 0
+
+
+def test_how_often_the_primary_disagrees_with_itself_is_counted(migration):
+    banyan = migration(SCHEMA, ROWS, shadow={"min_samples": 1, "rerun_share": 1.0, "rerun_duty": 1.0})
+    banyan.lead_to("DUAL_READ")
+
+    def reruns():
+        return banyan.admin.get("/shadow")["reruns"]
+
+    with connected(banyan) as client:
+        def read_until(condition):
+            def ask():
+                for number in range(1, 20):
+                    client.query(f"select v, n from t join other using (id) where id < {number}").ok()
+                return condition()
+            return wait_until(ask, reruns, 30 * kit.SLOW)
+
+        read_until(lambda: reruns()["agreed"] >= 5)
+        assert reruns()["disagreed"] == 0  # nobody writes
+
+        def write(_, stop):
+            with contextlib.closing(banyan.connect()) as connection, connection.cursor() as cursor:
+                while not stop.is_set():
+                    cursor.execute("update other set n = n + 1 where id = 1")
+
+        with kit.Workers(1, write):
+            read_until(lambda: reruns()["disagreed"] >= 3)
+    found = settled(banyan)
+    assert found["confirmed"] == 0, found  # which is what it is to be compared with

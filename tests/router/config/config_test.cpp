@@ -151,7 +151,7 @@ lease = {ttl_ms = 3000}
 mirror = {commit_timeout_ms = 14, lock_timeout_ms = 13, connect_timeout_ms = 15, failures_to_open = 16, probe_interval_ms = 17, longest_probe_interval_ms = 35, on_mirror_failure = "reject", synchronous_commit = "on", logins = ["service_role"], ddl_timeout_ms = 18, ddl = "primary_only", ddl_in_dual_write = "mirror", ddl_in_dual_read = "refuse", ddl_in_switchover = "refuse", allow_md5 = false, allow_cleartext = "never"}
 backfill = {workers = 18, chunk_time_ms = 19, max_chunk_rows = 20, max_rows_per_second = 21}
 repair = {max_keys_per_second = 36, adaptive = false}
-shadow = {share = 0.25, recheck_attempts = 22, max_discrepancies = 23, log = "r", redact = false, min_samples = 24}
+shadow = {share = 0.25, recheck_attempts = 22, max_discrepancies = 23, log = "r", redact = false, min_samples = 24, rerun_share = 0.125, rerun_duty = 0.5, slower_factor = 7.5, slower_by_ms = 138}
 switchover = {deadline_ms = 125, sequence_margin = 26, blocking_sessions = "end"}
 admin = {host = "s", port = 27, port_file = "t", allowed_hosts = ["u"], sslmode = "verify-ca", ssl_cert_file = "ta", ssl_key_file = "tb", ssl_ca_file = "tc", tokens = [{name = "v", role = "admin", expires = "2027-01-31T18:00:01Z", sha256 = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}
 hooks = {before_transition = ["/ba", "bb"], after_transition = ["/bc"], timeout_ms = 37}
@@ -275,13 +275,18 @@ log = {level = "debug", format = "json"}
         EXPECT_EQ(max_rows_per_second, 21U);
     }
     {
-        const auto& [share, attempts, max_discrepancies, log_file, redact, min_samples] = shadow;
+        const auto& [share, attempts, max_discrepancies, log_file, redact, min_samples,
+                     rerun_share, rerun_duty, slower_factor, slower_by] = shadow;
         EXPECT_EQ(share, 0.25);
         EXPECT_EQ(attempts, 22U);
         EXPECT_EQ(max_discrepancies, 23U);
         EXPECT_EQ(log_file, "r");
         EXPECT_FALSE(redact);
         EXPECT_EQ(min_samples, 24U);
+        EXPECT_EQ(rerun_share, 0.125);
+        EXPECT_EQ(rerun_duty, 0.5);
+        EXPECT_EQ(slower_factor, 7.5);
+        EXPECT_EQ(slower_by, milliseconds(138));
     }
     {
         const auto& [deadline, sequence_margin, blocking_sessions] = switchover;

@@ -147,6 +147,8 @@ TEST(Gates, EachOneClosesForItsOwnReason) {
         {"nothing to verify", r, s, [](Facts& f) { f.verified.clear(); }, "verified", open},
         {"confirmed", r, s, [](Facts& f) { f.confirmed_unacknowledged = 1; }, "shadow_mismatches",
          fail},
+        {"discrepancies that cannot be read", r, s,
+         [](Facts& f) { f.confirmed_unacknowledged.reset(); }, "shadow_mismatches", open},
         {"confirmed with few samples", r, s,
          [](Facts& f) { f.confirmed_unacknowledged = 1, f.shadow_matched = 0; },
          "shadow_mismatches", fail},

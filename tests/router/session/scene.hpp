@@ -109,6 +109,7 @@ class ScriptedPort final : public router::SessionPort {
     void report_discrepancy(router::PendingDiscrepancy pending) override {
         discrepancies.push_back(std::move(pending));
     }
+    void offer_rerun(router::PendingDiscrepancy read) override { reruns.push_back(read.sql); }
     std::string nonce() override { return "0123456789abcdefghij"; }
     void request_verifiers(const std::string& user, std::optional<Side> only) override {
         verifier_requests.push_back(user + (only ? " " + std::string(to_string(*only)) : ""));
@@ -145,6 +146,7 @@ class ScriptedPort final : public router::SessionPort {
     std::map<Deadline, std::chrono::milliseconds> deadlines;
     std::chrono::steady_clock::time_point clock{std::chrono::hours(1)};
     std::vector<router::PendingDiscrepancy> discrepancies;
+    std::vector<std::string> reruns;  ///< their SQL
     Lines verifier_requests;  ///< "user side", not answered yet
     std::vector<std::pair<std::uint64_t, protocol::Secret>> derivations;  ///< not answered yet
     std::uint64_t clock_reads = 0;

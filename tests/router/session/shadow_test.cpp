@@ -33,6 +33,19 @@ TEST(Shadow, AReadRunsOnBothSidesAndTheClientSeesThePrimarys) {
     EXPECT_THAT(scene.port.discrepancies, IsEmpty());
 }
 
+TEST(Shadow, AShareOfTheEqualOnesIsOfferedToBeRunAgain) {
+    for (const bool wanted : {true, false}) {
+        Shadow scene;
+        scene.config.shadow.rerun_share = wanted ? 0.6 : 0.4;  // the port's random number is 0.5
+        scene.ask(query("SELECT id FROM item"));
+        scene.target.on("FROM item", Reply({"id"}, {{"1"}}));
+        scene.ask(query("SELECT id FROM item ORDER BY id"));  // it differs
+        EXPECT_EQ(scene.port.discrepancies.size(), 1U);
+        EXPECT_EQ(scene.port.reruns, wanted ? std::vector{"SELECT id FROM item"s}
+                                            : std::vector<std::string>());
+    }
+}
+
 TEST(Shadow, MismatchesAreReportedWithTheirKind) {
     struct Case {
         const char* kind;
@@ -127,7 +140,7 @@ TEST(Shadow, ReadsInAWriteTransactionAreNotShadowed) {
     EXPECT_THAT(scene.target.log(), IsEmpty());
     scene.send(query("COMMIT") + query("SELECT id FROM item"));
     // Behind the write's own commit, on the same connection.
-    EXPECT_THAT(scene.target.log(), ElementsAre("Query COMMIT", "Query SELECT id FROM item"));
+    EXPECT_THAT(scene.target.log(), ElementsAre("Sync", "Query COMMIT", "Query SELECT id FROM item"));
 }
 
 TEST(Shadow, WhatTheTwoSidesMayAnswerDifferentlyIsSkipped) {
