@@ -67,8 +67,9 @@ void Session::after_event() {
     // Shadow reads go to the mirror when the primary has had a head start, and behind its answer to
     // the client: on machines that the two servers share they would delay it.
     const bool client_first = machine_.mirror_can_wait();
+    const bool mirror_waits = client_first || machine_.rows_can_wait();
     for (const auto side : {router::Side::source, router::Side::target}) {
-        if (!(client_first && side != machine_.primary()) && !flush_server(side)) {
+        if (!(mirror_waits && side != machine_.primary()) && !flush_server(side)) {
             return;
         }
     }

@@ -209,6 +209,13 @@ void SessionMachine::roll_back_refused() {
 // What a procedure has committed before Banyan knows of it would be lost with Banyan: until its end
 // is known, the journal says that everything may differ.
 void SessionMachine::guard_own_commits(const std::string& reason) {
+    // It commits what stands before it in a pipeline, too: images come before a commit, whoever sends it.
+    if (!in_block_) {
+        if (!replies_.only_prepares()) {
+            wait_primary();
+        }
+        wait_mirror_applied();
+    }
     then([this, reason] {
         if (in_block_ || guard_txn_) {
             return true;

@@ -122,6 +122,7 @@ void SessionMachine::server_lost(Side side, const std::string& why, const std::s
     }
     if (side != primary_) {
         on_mirror_lost(why, mirror_.fault_if_lost());
+        pump();  // nobody waits for it any more
         return;
     }
     if (stage_ == Stage::closing) {

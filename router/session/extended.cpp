@@ -371,9 +371,14 @@ void SessionMachine::on_execute(std::string_view body, std::string_view whole) {
             break;
         case Route::commit: {
             const std::string message(whole);
-            commit_barrier([this, message] {
+            if (!prepares_can_wait()) {
+                wait_primary();
+            }
+            commit_once_safe([this, message] {
                 send_primary(message, Expect::execute, commit_on_tag());
-                protocol::encode_flush(primary_out());
+                if (!sync_follows()) {
+                    protocol::encode_flush(primary_out());
+                }
             });
             break;
         }
@@ -411,6 +416,10 @@ void SessionMachine::on_execute(std::string_view body, std::string_view whole) {
             then([this, message, prepared] {
                 send_primary(message, Expect::execute,
                              statement_watch(prepared->decision, prepared->parsed, 0));
+                if (prepared->decision.route == Route::begin && sync_follows() &&
+                    !commits_at_sync()) {
+                    return true;  // ReadyForQuery tells the rest
+                }
                 wait_primary();
                 if (prepared->decision.deep) {
                     take_captured();
@@ -500,16 +509,25 @@ ReplyHandler SessionMachine::row_stripper(std::shared_ptr<Capture> capture) {
     });
 }
 
+// An implicit transaction that has written something.
+bool SessionMachine::commits_at_sync() const {
+    return !in_block_ && !replies_.skipping() && !replies_.copying_in() &&
+           (wrote_ || txn_.has_work() || txn_.measured || txn_.reload_catalog ||
+            mirror_.in_transaction());
+}
+
+// The client's next message is here already, and is Sync.
+bool SessionMachine::sync_follows() const {
+    return client_in_.size() >= client_at_ + protocol::header_size && client_in_[client_at_] == 'S';
+}
+
 void SessionMachine::on_sync(std::string_view whole) {
     if (commit_refused_) {
         send_primary(whole, Expect::sync, unseen());
         roll_back_refused();
         return;
     }
-    const bool may_commit = !in_block_ && !replies_.skipping() && !replies_.copying_in() &&
-                            (wrote_ || txn_.has_work() || txn_.measured || txn_.reload_catalog ||
-                             mirror_.in_transaction());
-    if (!may_commit) {
+    if (!commits_at_sync()) {
         send_primary(whole, Expect::sync);
         return;
     }

@@ -154,6 +154,7 @@ void MirrorLink::on_group_message(char type, std::string_view body) {
             break;
         case 'C':
             if (group.kind == Kind::apply && group.answered < group.executes.size()) {
+                begun_ = begun_ || (group.begins && is_current(group));
                 const auto write = group.executes[group.answered++];
                 if (!mutant("zero_row_delete_is_success") && write != not_watched &&
                     is_current(group) &&
@@ -254,12 +255,16 @@ void MirrorLink::fail(const Group& group) {
     // The transaction the group belonged to may have been given up already.
     if (is_current(group) && !failed_) {
         failed_ = true;
-        begin_refused_ = group.kind == Kind::begin;
+        const bool begin = group.kind == Kind::begin || (group.begins && group.answered == 0);
+        // What was sent with it, before a Sync, was skipped; what was sent behind that was not.
+        begin_refused_ =
+            begin && (group.kind == Kind::begin ||
+                      std::any_of(groups_.begin(), groups_.end(),
+                                  [this](const Group& later) { return is_current(later); }));
         forget_copy();  // if one is open, it was refused with the rest
         fault_.reset();
         if (group.error) {
-            judge(group.kind == Kind::begin ? MirrorDoing::begin : MirrorDoing::statement,
-                  group.message);
+            judge(begin ? MirrorDoing::begin : MirrorDoing::statement, group.message);
         }
         events_.failed(group.message);
     }
@@ -288,16 +293,32 @@ void MirrorLink::send_query(Kind kind, std::string_view sql, std::string& out) {
     groups_.push_back(std::move(group));
 }
 
+// Rows follow at once: one group, one answer. Should the server refuse BEGIN, it skips those with it.
 void MirrorLink::begin(const std::vector<std::string>& savepoints, std::string& out) {
     std::string sql = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
-    for (const auto& savepoint : savepoints) {
-        sql += "; SAVEPOINT " + quote_identifier(savepoint);
-    }
+    end_group(out);
     forget_copy();
     in_transaction_ = true;
     ++transaction_;
-    failed_ = begin_refused_ = false;
+    failed_ = begin_refused_ = begun_ = unsure_ = false;
+    if (savepoints.empty()) {
+        Group& group = open_group();
+        group.begins = true;
+        prepare("banyan_begin", sql, {}, group, out);
+        protocol::Bind bind;
+        bind.statement = "banyan_begin";
+        execute(bind, not_watched, group, out);
+        return;
+    }
+    for (const auto& savepoint : savepoints) {
+        sql += "; SAVEPOINT " + quote_identifier(savepoint);
+    }
     send_query(Kind::begin, sql, out);
+}
+
+bool MirrorLink::all_or_nothing() const {
+    const bool skipped_with_it = group_open_ && groups_.back().begins;
+    return in_transaction_ && !failed_ && !unsure_ && (begun_ || skipped_with_it);
 }
 
 MirrorLink::Group& MirrorLink::open_group() {
@@ -317,6 +338,14 @@ void MirrorLink::prepare(const std::string& name, const std::string& sql,
     }
 }
 
+void MirrorLink::execute(const protocol::Bind& bind, std::size_t write, Group& group,
+                         std::string& out) {
+    protocol::encode_bind(out, bind);
+    protocol::encode_execute(out, "");
+    group.executes.push_back(write);
+    unsure_ = unsure_ || write != not_watched;
+}
+
 void MirrorLink::upsert(const Table& table, std::uint64_t catalog_version,
                         const std::vector<std::optional<std::string_view>>& values,
                         std::string& out, std::size_t write) {
@@ -333,9 +362,7 @@ void MirrorLink::upsert(const Table& table, std::uint64_t catalog_version,
         bind.parameter_formats.push_back(mirror.columns[column].binary ? 1 : 0);
     }
     bind.parameters = values;
-    protocol::encode_bind(out, bind);
-    protocol::encode_execute(out, "");
-    group.executes.push_back(write);
+    execute(bind, write, group, out);
 }
 
 void MirrorLink::erase(const Table& table, std::uint64_t catalog_version, std::string_view key,
@@ -352,14 +379,12 @@ void MirrorLink::erase(const Table& table, std::uint64_t catalog_version, std::s
     for (const auto column : split_key(key)) {
         bind.parameters.emplace_back(column);
     }
-    protocol::encode_bind(out, bind);
-    protocol::encode_execute(out, "");
-    group.executes.push_back(write);
+    execute(bind, write, group, out);
 }
 
 void MirrorLink::copy_in(std::string_view sql, std::string& out) {
     send_query(Kind::copy, sql, out);
-    copying_in_ = copy_undecided_ = true;
+    copying_in_ = copy_undecided_ = unsure_ = true;
 }
 
 void MirrorLink::copy_done(std::string& out) {
@@ -408,6 +433,7 @@ void MirrorLink::end_group(std::string& out) {
 
 void MirrorLink::statement(std::string_view sql, std::string& out) {
     send_query(Kind::statement, sql, out);
+    unsure_ = true;
 }
 
 void MirrorLink::commit(std::uint64_t txn, std::string& out) {

@@ -98,6 +98,12 @@ class MirrorLink {
                std::size_t write, std::string& out);
     /// Ends the current group of upserts and deletes with Sync.
     void end_group(std::string& out);
+    /// Writes of the current group, BEGIN among them; 0 if none is open. Nobody waits for their answers
+    /// yet: what has been appended to `out` for them may stay there.
+    std::size_t open_writes() const { return group_open_ ? groups_.back().executes.size() : 0; }
+    /// Nothing can be learned from the answers to this transaction but whether all of it has failed: it
+    /// has only writes that are sure to touch a row, and they cannot have been run without its BEGIN.
+    bool all_or_nothing() const;
     /// One statement as text, inside the transaction.
     void statement(std::string_view sql, std::string& out);
     /// A COPY ... FROM STDIN inside the transaction. Its data may follow at once: a server that has
@@ -147,6 +153,7 @@ class MirrorLink {
         std::uint64_t txn = 0;
         std::uint64_t transaction = 0;      ///< which of this link's mirror transactions
         std::vector<std::size_t> executes;  ///< per Execute: the write index of a delete, or npos
+        bool begins = false;                ///< the first one is BEGIN
         std::size_t answered = 0;
         std::vector<std::string> prepares;  ///< statement names, in order, not yet confirmed
         MirrorReader reader;
@@ -159,6 +166,7 @@ class MirrorLink {
     Group& open_group();
     void prepare(const std::string& name, const std::string& sql,
                  const std::vector<std::uint32_t>& types, Group& group, std::string& out);
+    void execute(const protocol::Bind& bind, std::size_t write, Group& group, std::string& out);
     void on_group_message(char type, std::string_view body);
     std::optional<std::string> on_login_message(char type, std::string_view body, std::string& out);
     std::optional<std::string> on_parameter(std::string_view body);
@@ -195,6 +203,8 @@ class MirrorLink {
     bool in_transaction_ = false;
     bool failed_ = false;
     bool begin_refused_ = false;
+    bool begun_ = false;   ///< BEGIN was answered
+    bool unsure_ = false;  ///< not all_or_nothing() any more
 };
 
 }  // namespace banyan::router

@@ -12,6 +12,9 @@ void SessionMachine::await_mirror(std::function<bool()> over, std::chrono::milli
     using Clock = std::chrono::steady_clock;
     auto began = std::make_shared<std::optional<Clock::time_point>>();
     then([this, over = std::move(over), longest, began] {
+        if (mirror_.open_writes() > 0) {
+            mirror_.end_group(mirror_out());
+        }
         const bool done = over();
         if (!*began) {
             last_wait_slow_ = false;

@@ -184,6 +184,17 @@ ReplyQueue::Explained ReplyQueue::explain(char type) {
     }
 }
 
+bool ReplyQueue::only_prepares() const {
+    for (std::size_t i = 0; i < size_; ++i) {
+        const Expect kind = at(i).kind;
+        if (kind != Expect::parse && kind != Expect::bind && kind != Expect::describe_portal &&
+            kind != Expect::describe_statement && kind != Expect::close) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool ReplyQueue::front_is_plain() const {
     return size_ > 0 && (at(0).kind == Expect::execute || at(0).kind == Expect::query) &&
            !at(0).handler;

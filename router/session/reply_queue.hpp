@@ -81,6 +81,8 @@ class ReplyQueue {
     /// Everything sent was answered.
     bool empty() const { return size_ == 0; }
     std::size_t size() const { return size_; }
+    /// Of what was sent and not answered nothing runs: Parse, Bind, Describe and Close only.
+    bool only_prepares() const;
     /// How many ReadyForQuery are still to come.
     std::size_t ready_pending() const { return ready_pending_; }
     /// An error in the extended protocol: the server ignores everything until Sync.

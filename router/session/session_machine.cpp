@@ -201,7 +201,8 @@ void SessionMachine::pump() {
             fail_session("08P01", "unexpected message during COPY from stdin");
             break;
         }
-        if (commit_sent_ && !passes) {
+        const bool syncs = header->type == 'S' && in_block_;  // behind Execute of COMMIT: no more than that
+        if (commit_sent_ && !passes && !syncs) {
             break;  // how the transaction ended must be known first
         }
         if (wanted_.epoch != adopted_epoch_ && !unsynced_ && replies_.ready_pending() > 0 &&

@@ -32,7 +32,7 @@
 #include "router/session/reply_queue.hpp"
 #include "router/session/route.hpp"
 #include "router/session/running_capture.hpp"
-#include "router/session/written_table.hpp"
+#include "router/session/running_transaction.hpp"
 #include "router/shadow/digest.hpp"
 
 namespace banyan::router {
@@ -99,6 +99,8 @@ class SessionMachine {
     bool mirror_ready() const { return mirror_.ready(); }
     /// Nothing but shadow reads is on its way to the mirror: the client may come first.
     bool mirror_can_wait() const;
+    /// Nothing but rows whose transaction goes on: they may stay until they are waited for, or many.
+    bool rows_can_wait() const;
     /// How the mirror's connection was logged in, or will be: "users", "scram_keys", "service_role",
     /// "trust"; "client" if it was the client's own before a flip; empty if there is none.
     std::string_view mirror_login() const;
@@ -157,33 +159,7 @@ class SessionMachine {
         std::string bind;  ///< body of the client's Bind, if it will be needed again
     };
 
-    /// The client's transaction as far as the mirror and the ledger are concerned.
-    struct Transaction {
-        std::vector<KeyWrite> writes;  ///< those of collapsed tables are empty, and keep their places
-        std::vector<SuspectMark> suspects;
-        std::vector<TableWrite> tables;
-        std::vector<std::string> savepoints;
-        bool mirror_lost = false;      ///< the mirror has no part (any more): keys turn dirty
-        bool reload_catalog = false;   ///< it has changed the schema
-        bool mirrored_ddl = false;     ///< on the mirror too, as text
-        bool settings_touched = false;
-        bool measured = false;         ///< a baseline of changed tables was taken
-        bool unrecorded = false;       ///< one was only measured, not captured by its triggers
-        bool opaque = false;           ///< a statement ran that may have done anything
-        bool capturing = false;        ///< deep capture records for this session
-        bool wrote = false;            ///< keys or tables were journaled
-        std::map<Oid, std::int64_t> baseline;
-        std::int64_t baseline_schema = 0;
-        std::string baseline_clock;    ///< transaction start time when the baseline was taken
-        std::map<TableId, std::int64_t> captured_rows;
-        std::set<TableId> recorded;    ///< tables that deep capture has told rows of
-        std::string measure_reason;
-        std::uint64_t write_bytes = 0;  ///< of `writes`
-        std::map<TableId, WrittenTable> written;
-
-        bool has_work() const { return !writes.empty() || !suspects.empty() || !tables.empty(); }
-    };
-
+    using Transaction = RunningTransaction;
     using Capture = RunningCapture;
     struct ShadowRead;
     struct Script;
@@ -308,6 +284,8 @@ class SessionMachine {
     void on_execute(std::string_view body, std::string_view whole);
     void on_close(std::string_view body, std::string_view whole);
     void on_sync(std::string_view whole);
+    bool commits_at_sync() const;
+    bool sync_follows() const;
     RouteContext route_context(const std::shared_ptr<const Catalog>& catalog) const;
     void decide(Prepared& prepared);
     void ensure_form(const std::string& name, const PreparedPtr& prepared);
@@ -388,6 +366,10 @@ class SessionMachine {
     void savepoint_ended(const Statement& statement, bool released);
     void commit_barrier(std::function<void()> send);
     void wait_mirror_applied();
+    bool answers_change_nothing() const;
+    bool prepares_can_wait() const;
+    void commit_once_safe(std::function<void()> send);
+    void journal();
     void journal_then(std::function<void()> send);
     ReplyHandler commit_on_ready();
     ReplyHandler commit_on_tag();

@@ -262,6 +262,12 @@ void Machine::statement_steps(const State& state, int i, const std::vector<Op>& 
                              is(Mutant::images_applied_after_commit);
         if (applied) {
             journal(state, i);
+        } else if (!client.journaled && client.removed == 0 && client.copied == 0 &&
+                   !is(Mutant::journal_after_commit)) {
+            // The mirror's answers cannot change the entry: both are waited for at once.
+            State next = state;
+            enter_ledger(next, next.client[static_cast<std::size_t>(i)]);
+            add(next, who(i) + "is journaled, its images are on their way");
         }
         abort(state, i, "rolls back");
     }
@@ -288,7 +294,9 @@ void Machine::journal(const State& state, int i) {
         add(next, who(i) + "goes on without a journal");
         return;
     }
-    enter_ledger(next, client);
+    if (!client.journaled) {
+        enter_ledger(next, client);
+    }
     add(next, who(i) + "is journaled");
 }
 

@@ -13,7 +13,9 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
-constexpr const char* begin_mirror = "Query BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+constexpr const char* parse_begin =
+    "Parse banyan_begin: BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+constexpr const char* begin_mirror = "Bind :banyan_begin()";
 constexpr const char* mirror_copy =
     R"(Query COPY "public"."item" ("id", "name", "Odd ""Name") FROM STDIN)";
 
@@ -42,7 +44,8 @@ TEST(Copy, ItsDataGoesToBothSidesAndItIsCommittedLikeAnyOther) {
     EXPECT_THAT(scene.port.intents, IsEmpty());
     scene.send(raw('c'));
     EXPECT_THAT(scene.target.log(),
-                ElementsAre(begin_mirror, "Query <set copy settings>", mirror_copy, "CopyData 7\n",
+                ElementsAre(parse_begin, begin_mirror, "Execute ", "Sync",
+                            "Query <set copy settings>", mirror_copy, "CopyData 7\n",
                             "CopyData 8\n", "CopyDone", "Query COMMIT"));
     EXPECT_THAT(scene.client(), ElementsAre("C COPY 1", "Z I"));
     ASSERT_EQ(scene.port.intents.size(), 1U);
@@ -102,8 +105,9 @@ TEST(Copy, WhatThePrimaryRefusesIsFailedOnTheMirror) {
     EXPECT_THAT(scene.client(), ElementsAre("E 23505", "Z I"));
     scene.send(raw('d', "8\n") + raw('c'));  // on their way already: ignored on both sides
     EXPECT_THAT(scene.target.log(),
-                ElementsAre(begin_mirror, "Query <set copy settings>", mirror_copy, "CopyData 7\n",
-                            "CopyFail", "Query ROLLBACK"));
+                ElementsAre(parse_begin, begin_mirror, "Execute ", "Sync",
+                            "Query <set copy settings>", mirror_copy, "CopyData 7\n", "CopyFail",
+                            "Query ROLLBACK"));
     EXPECT_THAT(scene.client(), IsEmpty());
     EXPECT_THAT(scene.port.intents, IsEmpty());
     EXPECT_EQ(scene.count(Counter::mirror_failures), 0U);
@@ -370,7 +374,8 @@ TEST(Truncate, RunsOnTheMirrorWithItsTablesNamed) {
     CopyScene scene;
     EXPECT_THAT(scene.ask(query("TRUNCATE item, pair")), ElementsAre("C TRUNCATE", "Z I"));
     EXPECT_THAT(scene.target.log(),
-                ElementsAre(begin_mirror, R"(Query TRUNCATE TABLE "public"."item", "public"."pair")",
+                ElementsAre(parse_begin, begin_mirror, "Execute ", "Sync",
+                            R"(Query TRUNCATE TABLE "public"."item", "public"."pair")",
                             "Query COMMIT"));
     ASSERT_EQ(scene.port.intents.size(), 1U);
     EXPECT_THAT(scene.port.intents[0].suspects, IsEmpty());

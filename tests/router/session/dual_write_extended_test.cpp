@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "scene.hpp"
 
 namespace banyan::test {
@@ -39,7 +41,9 @@ TEST(DualWriteExtended, OneInsertUpToSync) {
                             "source< Bind :(7)/1,1,1", "source< Describe P ", "source< Execute ",
                             "source< Flush", "client< 1", "client< 2", "client< n",
                             "client< C INSERT 0 1",
-                            "target< Query BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+                            "target< Parse banyan_begin: BEGIN ISOLATION LEVEL READ COMMITTED READ "
+                            "WRITE",
+                            "target< Bind :banyan_begin()", "target< Execute ",
                             "target< Parse banyan_upsert_100_1: <upsert item>",
                             "target< Bind :banyan_upsert_100_1(7,a,b)", "target< Execute ",
                             "target< Sync", "journal", "source< Sync", "client< Z I",
@@ -53,6 +57,121 @@ TEST(DualWriteExtended, AFailedCommitAtSyncIsAnErrorAndUndoneOnTheMirror) {
                 ElementsAre("1", "2", "C INSERT 0 1", "E 23503", "Z I"));
     EXPECT_EQ(scene.target.log().back(), "Query ROLLBACK");
     EXPECT_THAT(scene.events, Contains("finish 1 rolled_back"));
+}
+
+// --- fewer round trips: BEGIN and COMMIT with their Sync ---
+
+std::string in_one_message(const std::string& sql) {
+    return parse("", sql) + bind_portal("", "") + describe('P', "") + execute() + sync();
+}
+
+std::size_t flushes(const Lines& events) {
+    return static_cast<std::size_t>(std::count(events.begin(), events.end(), "source< Flush"));
+}
+
+TEST(DualWriteExtended, BeginAndCommitGoWithTheirSync) {
+    Extended scene;
+    EXPECT_THAT(scene.ask(in_one_message("BEGIN")), ElementsAre("1", "2", "n", "C BEGIN", "Z T"));
+    EXPECT_EQ(flushes(scene.events), 0U);
+    scene.ask(run(insert, {"7"}) + sync());
+    scene.events.clear();
+    EXPECT_THAT(scene.ask(in_one_message("COMMIT")), ElementsAre("1", "2", "n", "C COMMIT", "Z I"));
+    EXPECT_EQ(flushes(scene.events), 0U);
+    EXPECT_THAT(scene.events, Contains("finish 1 mirrored"));
+    const auto at = [&](const char* line) {
+        return std::find(scene.events.begin(), scene.events.end(), line) - scene.events.begin();
+    };
+    EXPECT_LT(at("target< Sync"), at("source< Execute "));
+    EXPECT_LT(at("journal"), at("source< Execute "));
+    EXPECT_LT(at("source< Sync"), at("target< Query COMMIT"));
+    EXPECT_LT(at("client< C COMMIT"), at("finish 1 mirrored"));
+}
+
+TEST(DualWriteExtended, ACommitWithNothingToCommitWaitsForNothing) {
+    Extended scene;
+    scene.ask(in_one_message("BEGIN"));
+    scene.ask(run("SELECT id FROM item") + sync());
+    scene.events.clear();
+    EXPECT_THAT(scene.ask(in_one_message("COMMIT")), ElementsAre("1", "2", "n", "C COMMIT", "Z I"));
+    EXPECT_EQ(flushes(scene.events), 0U);
+    EXPECT_THAT(scene.port.intents, IsEmpty());
+}
+
+// Where the Sync comes later, the answer must not wait for it.
+TEST(DualWriteExtended, BeginAndCommitAreFlushedIfTheirSyncIsNotThere) {
+    Extended scene;
+    EXPECT_THAT(scene.ask(run("BEGIN")), ElementsAre("1", "2", "C BEGIN"));
+    EXPECT_THAT(scene.ask(sync()), ElementsAre("Z T"));
+    scene.ask(run(insert, {"7"}) + sync());
+    EXPECT_THAT(scene.ask(run("COMMIT")), ElementsAre("1", "2", "C COMMIT"));
+    EXPECT_THAT(scene.ask(sync()), ElementsAre("Z I"));
+    EXPECT_THAT(scene.events, Contains("finish 1 mirrored"));
+    for (std::size_t chunk = 1; chunk < 40; ++chunk) {
+        Extended pieces;
+        pieces.client_chunk = chunk;
+        pieces.send(in_one_message("BEGIN") + run(insert, {"7"}) + sync() +
+                    in_one_message("COMMIT"));
+        EXPECT_EQ(pieces.client().back(), "Z I") << chunk;
+        EXPECT_THAT(pieces.events, Contains("finish 1 mirrored")) << chunk;
+    }
+}
+
+TEST(DualWriteExtended, NothingStartsBehindACommitUntilItIsDecided) {
+    Extended scene;
+    scene.journal_answers = false;
+    scene.send(in_one_message("BEGIN") + run(insert, {"7"}) + sync() + in_one_message("COMMIT") +
+               run("SELECT id FROM item") + sync());
+    EXPECT_THAT(scene.client().back(), "Z T");
+    scene.source.hangs = true;
+    scene.answer_journal(true);
+    EXPECT_THAT(scene.source.log(), Not(Contains("Parse SELECT id FROM item ~")));
+    scene.resume(Side::source);
+    EXPECT_EQ(scene.client().back(), "Z I");
+}
+
+// What comes before its Execute fails: there is no COMMIT, whatever was journaled for it, and the block
+// is in error. It may be known before the journal has answered, or when Execute is on its way.
+TEST(DualWriteExtended, ACommitThatIsNeverReachedIsARollback) {
+    for (const bool on_its_way : {false, true}) {
+        Extended scene;
+        scene.ask(in_one_message("BEGIN"));
+        scene.ask(run(insert, {"7"}) + sync());
+        scene.events.clear();
+        scene.journal_answers = false;
+        scene.source.on("COMMIT", refusal("53200", 0, true));
+        scene.source.hangs = true;
+        scene.send(parse("", "COMMIT") + bind_portal("", "") + execute() + sync());
+        EXPECT_THAT(scene.events, Contains("journal"));
+        if (on_its_way) {
+            scene.answer_journal(true);
+            scene.resume(Side::source);
+        } else {
+            scene.resume(Side::source);
+            scene.answer_journal(true);
+            EXPECT_THAT(scene.events, Not(Contains("source< Execute ")));
+        }
+        EXPECT_THAT(scene.events, Contains("finish 1 rolled_back"));
+        EXPECT_THAT(scene.client(), ElementsAre("E 53200", "Z E"));
+        scene.ask(query("ROLLBACK"));
+        EXPECT_EQ(scene.target.status(), 'I');
+        EXPECT_EQ(scene.port.finished.size(), 1U);
+    }
+}
+
+// In a pipeline, CALL may commit what stands before it, whose rows must be on the mirror first.
+TEST(DualWriteExtended, AStatementThatMayCommitWaitsForTheRowsBeforeIt) {
+    Extended scene;
+    router::Catalog catalog = router::sample_catalog();
+    catalog.version = scene.port.current->version;
+    catalog.committing_procedures = true;
+    scene.port.current = std::make_shared<const router::Catalog>(std::move(catalog));
+    scene.target.hangs = true;
+    scene.send(run(insert, {"7"}) + run("CALL p()") + sync());
+    EXPECT_THAT(scene.client(), Contains("C INSERT 0 1"));
+    EXPECT_THAT(scene.events, Not(Contains("journal")));
+    scene.resume(Side::target);
+    EXPECT_EQ(scene.client().back(), "Z I");
+    EXPECT_THAT(scene.events, Contains("finish 2 mirrored"));
 }
 
 TEST(DualWriteExtended, DescribeShowsTheClientsColumnsOnly) {

@@ -14,7 +14,10 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
-constexpr const char* begin_mirror = "Query BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+constexpr const char* parse_begin =
+    "Parse banyan_begin: BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+constexpr const char* begin_with_savepoint =
+    "Query BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SAVEPOINT \"a\"";
 
 /// A session in DUAL_WRITE that has read its settings. Item 7 can be written and deleted.
 struct DualWrite : Scene {
@@ -40,7 +43,8 @@ TEST(DualWrite, AnInsertIsAppliedJournaledCommittedAnsweredAndMirroredInThisOrde
     EXPECT_THAT(scene.events,
                 ElementsAre("source< Parse INSERT INTO item VALUES (7, 1) ~",
                             "source< Bind :()/1,1,1", "source< Execute ", "source< Flush",
-                            std::string("target< ") + begin_mirror,
+                            std::string("target< ") + parse_begin,
+                            "target< Bind :banyan_begin()", "target< Execute ",
                             "target< Parse banyan_upsert_100_1: <upsert item>",
                             "target< Bind :banyan_upsert_100_1(7,a,-)", "target< Execute ",
                             "target< Sync", "journal", "source< Close S ", "source< Sync",
@@ -69,12 +73,14 @@ TEST(DualWrite, NothingIsCommittedBeforeTheJournalAnswers) {
 TEST(DualWrite, NothingIsCommittedBeforeTheMirrorHasAppliedEverything) {
     DualWrite scene;
     scene.target.hangs = true;
-    scene.send(query("INSERT INTO item VALUES (7)"));
-    EXPECT_THAT(scene.events, Not(Contains("journal")));
+    scene.send(query("BEGIN") + query("INSERT INTO item VALUES (7)"));
+    scene.forget();
+    scene.send(query("COMMIT"));
+    EXPECT_THAT(scene.events, Not(Contains("source< Query COMMIT")));
     EXPECT_EQ(scene.port.deadlines.count(Deadline::mirror), 1U);
     scene.resume(Side::target);
     EXPECT_EQ(scene.port.deadlines.count(Deadline::mirror), 0U);
-    EXPECT_THAT(scene.client(), ElementsAre("C INSERT 0 1", "Z I"));
+    EXPECT_THAT(scene.client(), ElementsAre("C COMMIT", "Z I"));
     EXPECT_THAT(scene.events, Contains("finish 1 mirrored"));
 }
 
@@ -115,7 +121,8 @@ TEST(DualWrite, ABlockIsMirroredWithItsSavepoints) {
     EXPECT_THAT(scene.ask(query("COMMIT")), ElementsAre("C COMMIT", "Z I"));
     EXPECT_THAT(
         scene.target.log(),
-        ElementsAre(begin_mirror, "Parse banyan_upsert_100_1: <upsert item>",
+        ElementsAre(parse_begin, "Bind :banyan_begin()", "Execute ",
+                    "Parse banyan_upsert_100_1: <upsert item>",
                     "Bind :banyan_upsert_100_1(7,a,-)", "Execute ", "Sync", "Query SAVEPOINT \"a\"",
                     "Bind :banyan_upsert_100_1(7,a,-)", "Execute ", "Sync",
                     "Query ROLLBACK TO SAVEPOINT \"a\"", "Parse banyan_delete_100_1: <delete item>",
@@ -133,7 +140,7 @@ TEST(DualWrite, SavepointsOfBeforeTheFirstWriteAreMadeUpFor) {
     scene.send(query("BEGIN") + query("SAVEPOINT a") + query("SAVEPOINT b") + query("RELEASE b") +
                query("INSERT INTO item VALUES (7)") + query("ROLLBACK TO a") + query("COMMIT"));
     EXPECT_THAT(scene.target.log(),
-                AllOf(Contains(std::string(begin_mirror) + "; SAVEPOINT \"a\""),
+                AllOf(Contains(begin_with_savepoint),
                       Contains("Query ROLLBACK TO SAVEPOINT \"a\"")));
 }
 
@@ -147,17 +154,112 @@ TEST(DualWrite, ARollbackIsOneOnBothSides) {
     EXPECT_THAT(scene.port.intents, IsEmpty());
 }
 
-// Rows are sent right behind BEGIN: if that is refused, they are written all the same, and stay.
+// What is sent behind BEGIN and its Sync, if BEGIN is refused, is written all the same, and stays.
 TEST(DualWrite, ATableIsSuspectIfTheMirrorRefusedBegin) {
     DualWrite scene;
     scene.target.on("BEGIN", refusal("25006"));
     scene.send(query("BEGIN"));
-    scene.send(query("INSERT INTO item VALUES (7)"));
+    scene.target.hangs = true;
+    // Too many to wait for more of them: two groups are on their way before BEGIN is answered.
+    for (int i = 0; i < 40; ++i) {
+        scene.send(query("INSERT INTO item VALUES (7)"));
+    }
+    scene.resume(Side::target);
     scene.send(query("ROLLBACK"));
     EXPECT_EQ(scene.client().back(), "Z I");
     ASSERT_EQ(scene.port.suspects.size(), 1U);
     EXPECT_EQ(scene.port.suspects[0].table, 100U);
     EXPECT_EQ(scene.port.suspects[0].reason, "written_outside_transaction");
+}
+
+TEST(DualWrite, WhatIsSentWithARefusedBeginIsSkippedWithIt) {
+    DualWrite scene;
+    scene.target.on("BEGIN", refusal("25006"));
+    scene.send(query("BEGIN") + query("INSERT INTO item VALUES (7)") + query("COMMIT"));
+    EXPECT_EQ(scene.client().back(), "Z I");
+    EXPECT_THAT(scene.port.suspects, IsEmpty());
+    EXPECT_THAT(scene.events, Contains("finish 1 not_mirrored"));
+}
+
+// --- what a block writes goes to the mirror together ---
+
+TEST(DualWrite, TheRowsOfABlockWaitForItsCommit) {
+    DualWrite scene;
+    scene.send(query("BEGIN"));
+    for (int i = 0; i < 3; ++i) {
+        scene.send(query("INSERT INTO item VALUES (7)"));
+        EXPECT_TRUE(scene.machine.rows_can_wait());
+    }
+    EXPECT_THAT(scene.target.log(), Not(Contains("Sync")));
+    scene.send(query("COMMIT"));
+    EXPECT_FALSE(scene.machine.rows_can_wait());
+    EXPECT_THAT(scene.target.log(), ElementsAre("Sync", "Query COMMIT"));
+}
+
+TEST(DualWrite, ManyRowsDoNotWait) {
+    DualWrite scene;
+    scene.send(query("BEGIN"));
+    int waited = 0;
+    for (int i = 0; i < 20; ++i) {
+        scene.send(query("INSERT INTO item VALUES (7)"));
+        waited += scene.machine.rows_can_wait() ? 1 : 0;
+    }
+    EXPECT_EQ(waited, 19);  // with BEGIN the 16th is one too many; then they gather again
+    DualWrite large;
+    large.source.on("INSERT INTO item",
+                    Reply({"id", "name", "odd"}, {{"7", std::string(9000, 'x'), "b"}}));
+    large.target_reads = false;  // what is not taken counts as waiting
+    large.send(query("BEGIN") + query("INSERT INTO item VALUES (7)"));
+    EXPECT_FALSE(large.machine.rows_can_wait());
+}
+
+TEST(DualWrite, WhatIsNotARowDoesNotWaitAndNeitherDoWhatStandsBeforeIt) {
+    DualWrite scene;
+    scene.send(query("BEGIN") + query("INSERT INTO item VALUES (7)") + query("SAVEPOINT a"));
+    EXPECT_FALSE(scene.machine.rows_can_wait());
+    EXPECT_EQ(scene.target.log().back(), "Query SAVEPOINT \"a\"");
+}
+
+TEST(DualWrite, TheJournalIsWrittenWhileTheMirrorApplies) {
+    DualWrite scene;
+    scene.send(query("BEGIN") + query("INSERT INTO item VALUES (7)"));
+    scene.target.hangs = true;
+    scene.send(query("COMMIT"));
+    EXPECT_THAT(scene.events, Contains("journal"));
+    EXPECT_THAT(scene.events, Not(Contains("source< Query COMMIT")));
+    scene.lose_server(Side::target);  // it has applied nothing
+    EXPECT_THAT(scene.client().back(), "Z I");
+    EXPECT_THAT(scene.events, Contains("finish 1 not_mirrored"));
+}
+
+// Its answers may change what is journaled, or say that nothing is to be.
+TEST(DualWrite, TheJournalIsWrittenBehindAnswersThatMayChangeIt) {
+    for (const std::string sql : {"DELETE FROM item WHERE id = 7", "SAVEPOINT a"}) {
+        DualWrite scene;
+        scene.send(query("BEGIN") + query("INSERT INTO item VALUES (7)"));
+        scene.target.hangs = true;
+        scene.send(query(sql));
+        scene.send(query("COMMIT"));
+        EXPECT_THAT(scene.events, Not(Contains("journal"))) << sql;
+        scene.resume(Side::target);
+        EXPECT_THAT(scene.events, Contains("finish 1 mirrored")) << sql;
+    }
+    DualWrite rejecting;
+    rejecting.config.mirror.on_failure = "reject";
+    rejecting.send(query("BEGIN") + query("INSERT INTO item VALUES (7)"));
+    rejecting.target.hangs = true;
+    rejecting.send(query("COMMIT"));
+    EXPECT_THAT(rejecting.events, Not(Contains("journal")));
+}
+
+TEST(DualWrite, AClientThatLeavesWhileTheMirrorAppliesHasCommittedNothing) {
+    DualWrite scene;
+    scene.send(query("BEGIN") + query("INSERT INTO item VALUES (7)"));
+    scene.target.hangs = true;
+    scene.send(query("COMMIT"));
+    scene.close_client();
+    EXPECT_THAT(scene.events, Contains("finish 1 rolled_back"));
+    EXPECT_THAT(scene.events, Not(Contains("source< Query COMMIT")));
 }
 
 TEST(DualWrite, AnErrorInAStatementReachesTheClientInItsOwnPlace) {

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "message_text.hpp"
 #include "tests/router/sql/sample_catalog.hpp"
 
@@ -135,7 +137,7 @@ TEST(MirrorLink, PreparesAStatementOncePerTableAndCatalogueVersion) {
     it.link.end_group(it.out);
     const auto sent = it.sent();
     EXPECT_EQ(std::count_if(sent.begin(), sent.end(),
-                            [](const auto& line) { return line.starts_with("Parse"); }),
+                            [](const auto& line) { return line.starts_with("Parse banyan_upsert"); }),
               2);
 }
 
@@ -148,13 +150,13 @@ TEST(MirrorLink, PreparesAgainWhatAnErrorPrevented) {
     it.link.end_group(it.out);
     it.sent();
     // The upsert's Parse has been answered and stands; the delete's was never reached.
-    it.say(Link::complete("BEGIN") + Link::ready() + raw('1') + Link::refusal() + Link::ready());
+    it.say(raw('1') + done("BEGIN") + raw('1') + Link::refusal() + Link::ready());
     it.link.rollback(it.out);
     it.link.begin({}, it.out);
     it.link.upsert(item(), 1, {"7"sv, "x"sv}, it.out);
     it.link.erase(item(), 1, key("8"), 0, it.out);
     EXPECT_THAT(it.sent(),
-                ElementsAre("Query ROLLBACK", "Query BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+                ElementsAre("Query ROLLBACK", "Bind :banyan_begin()", "Execute ",
                             "Bind :banyan_upsert_100_1(7,x)", "Execute ",
                             "Parse banyan_delete_100_1: <delete item>",
                             "Bind :banyan_delete_100_1(8)", "Execute "));
@@ -169,7 +171,7 @@ TEST(MirrorLink, ADeleteOfNoRowIsAnEventAndAnUpsertOfNoneIsNot) {
     it.link.erase(item(), 1, key("2"), 6, it.out);
     it.link.erase(item(), 1, key("3"), 7, it.out);
     it.link.end_group(it.out);
-    it.say(Link::complete("BEGIN") + Link::ready());
+    it.say(raw('1') + done("BEGIN"));
     it.say(raw('1') + done("DELETE 0") + raw('1') + done("INSERT 0 0") + done("DELETE 1") +
            done("DELETE 0") + Link::ready());
     EXPECT_THAT(it.told, ElementsAre("zero rows 5", "zero rows 7"));
@@ -182,12 +184,68 @@ TEST(MirrorLink, AFailedGroupFailsItsTransactionOnce) {
     it.link.upsert(item(), 1, {"7"sv, "x"sv}, it.out);
     it.link.end_group(it.out);
     it.link.statement("SAVEPOINT a", it.out);
-    it.say(Link::complete("BEGIN") + Link::ready() + raw('1') + Link::refusal() + Link::ready() +
+    it.say(raw('1') + done("BEGIN") + raw('1') + Link::refusal() + Link::ready() +
            Link::refusal() + Link::ready());
     EXPECT_THAT(it.told, ElementsAre("failed 23503: no parent"));
     EXPECT_TRUE(it.link.failed());
     it.link.rollback(it.out);
     EXPECT_FALSE(it.link.in_transaction());
+}
+
+TEST(MirrorLink, RowsBehindARefusedBeginAreWrittenOnlyIfASyncCameBetween) {
+    for (const bool between : {false, true}) {
+        Link it;
+        it.log_in();
+        it.link.begin({}, it.out);
+        it.link.upsert(item(), 1, {"7"sv, "x"sv}, it.out);
+        it.link.end_group(it.out);
+        if (between) {
+            it.link.upsert(item(), 1, {"8"sv, "x"sv}, it.out);
+            it.link.end_group(it.out);
+        }
+        it.say(raw('1') + Link::refusal() + Link::ready());
+        EXPECT_THAT(it.told, ElementsAre("failed 23503: no parent"));
+        EXPECT_EQ(it.link.begin_refused(), between);
+    }
+}
+
+TEST(MirrorLink, ATransactionIsAllOrNothingWhileOnlyItsFailureCanBeLearned) {
+    struct Case {
+        const char* what;
+        std::function<void(Link&)> then;
+        bool all_or_nothing;
+    };
+    const Case cases[] = {
+        {"rows behind BEGIN", [](Link&) {}, true},
+        {"more groups before BEGIN is answered",
+         [](Link& it) { it.link.end_group(it.out); }, false},
+        {"more groups behind it",
+         [](Link& it) {
+             it.link.end_group(it.out);
+             it.say(raw('1') + done("BEGIN") + raw('1') + done("INSERT 0 1") + Link::ready());
+         },
+         true},
+        {"a delete", [](Link& it) { it.link.erase(item(), 1, key("8"), 0, it.out); }, false},
+        {"an upsert that may miss",
+         [](Link& it) { it.link.upsert(item(), 1, {"7"sv, "x"sv}, it.out, 0); }, false},
+        {"a statement", [](Link& it) { it.link.statement("SAVEPOINT a", it.out); }, false},
+        {"a failure",
+         [](Link& it) {
+             it.link.end_group(it.out);
+             it.say(raw('1') + done("BEGIN") + raw('1') + Link::refusal() + Link::ready());
+         },
+         false},
+        {"its end", [](Link& it) { it.link.rollback(it.out); }, false},
+    };
+    for (const auto& each : cases) {
+        Link it;
+        it.log_in();
+        EXPECT_FALSE(it.link.all_or_nothing());
+        it.link.begin({}, it.out);
+        it.link.upsert(item(), 1, {"7"sv, "x"sv}, it.out);
+        each.then(it);
+        EXPECT_EQ(it.link.all_or_nothing(), each.all_or_nothing) << each.what;
+    }
 }
 
 TEST(MirrorLink, ACommitThatAnswersRollbackIsNone) {
@@ -196,7 +254,7 @@ TEST(MirrorLink, ACommitThatAnswersRollbackIsNone) {
         it.log_in();
         it.link.begin({}, it.out);
         it.link.commit(9, it.out);
-        it.say(Link::complete("BEGIN") + Link::ready() + answer + Link::ready());
+        it.say(raw('1') + done("BEGIN") + Link::ready() + answer + Link::ready());
         EXPECT_THAT(it.told, ElementsAre("not committed 9"));
     }
 }
@@ -213,8 +271,7 @@ TEST(MirrorLink, LateAnswersOfATransactionGivenUpAreNotTheNextOnes) {
     it.link.end_group(it.out);
     it.link.rollback(it.out);
     it.link.begin({}, it.out);
-    it.say(Link::complete("BEGIN") + Link::ready());
-    it.say(raw('1') + done("DELETE 0") + Link::ready());
+    it.say(raw('1') + done("BEGIN") + raw('1') + done("DELETE 0") + Link::ready());
     it.say(Link::refusal() + Link::ready());
     EXPECT_THAT(it.told, IsEmpty());
     EXPECT_FALSE(it.link.failed());
@@ -227,7 +284,7 @@ TEST(MirrorLink, ResetReturnsTheCommitsWithoutAnswer) {
     it.link.commit(1, it.out);
     it.link.begin({}, it.out);
     it.link.commit(2, it.out);
-    it.say(Link::complete("BEGIN") + Link::ready() + Link::complete("COMMIT") + Link::ready());
+    it.say(raw('1') + done("BEGIN") + Link::ready() + Link::complete("COMMIT") + Link::ready());
     bool gone = false;
     it.link.shadow_query(
         "SELECT 1", [&gone](char type, std::string_view) { gone = type == 0; }, it.out);
