@@ -160,11 +160,12 @@ ReplyHandler SessionMachine::commit_on_ready() {
     });
 }
 
-ReplyHandler SessionMachine::commit_on_tag() {
-    return on_reply([this](char type, std::string_view body, std::string_view reply) {
+ReplyHandler SessionMachine::commit_on_tag(bool chain) {
+    return on_reply([this, chain](char type, std::string_view body, std::string_view reply) {
         const bool refused = type == 'C' && std::exchange(commit_refused_, false);
         if (type == 'C') {
             commit_decided(protocol::word_of_tag(body.substr(0, body.find('\0'))) == "COMMIT");
+            in_block_ = chain;
         } else if (type == 'E' || (type == 0 && commit_txn_)) {
             commit_decided(false);
         }
@@ -219,7 +220,7 @@ void SessionMachine::transaction_ended() {
 void SessionMachine::reset_transaction() {
     // Whether it committed or not: SET LOCAL ends here, and so does a table ON COMMIT DROP.
     settings_stale_ = settings_stale_ || txn_.settings_touched;
-    in_block_ = false;  // unless AND CHAIN: ReadyForQuery tells
+    in_block_ = false;  // unless AND CHAIN: who knows of it says so
     wrote_ = false;
     if (txn_.reload_catalog) {
         ++decision_generation_;

@@ -65,7 +65,7 @@ void SessionMachine::end_session() {
         cancel_mirror();
     }
     if (mirror_.in_transaction()) {
-        mirror_.rollback(mirror_out());
+        rollback_mirror();
     }
     if (had_primary) {
         if (!replies_.empty()) {

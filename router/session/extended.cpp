@@ -374,10 +374,12 @@ void SessionMachine::on_execute(std::string_view body, std::string_view whole) {
             if (!prepares_can_wait()) {
                 wait_primary();
             }
-            commit_once_safe([this, message] {
-                send_primary(message, Expect::execute, commit_on_tag());
-                if (!sync_follows()) {
-                    protocol::encode_flush(primary_out());
+            const bool chain = portal.prepared->parsed->statements.front().chain;
+            commit_once_safe([this, message, chain] {
+                send_primary(message, Expect::execute, commit_on_tag(chain));
+                // Whether what follows is in a block must be known, or that nothing does before Sync.
+                if (!in_block_ || !sync_follows()) {
+                    wait_primary();
                 }
             });
             break;

@@ -183,6 +183,11 @@ void MirrorLink::on_group_message(char type, std::string_view body) {
 std::optional<std::string> MirrorLink::finish_group(std::string& out) {
     Group group = std::move(groups_.front());
     groups_.pop_front();
+    if (group.error) {  // what was sent behind its error was skipped
+        for (const auto& name : group.prepares) {
+            prepared_.erase(name);
+        }
+    }
     switch (group.kind) {
         case Kind::setup:
             if (group.error) {

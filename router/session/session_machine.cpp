@@ -45,6 +45,7 @@ SessionMachine::SessionMachine(SessionPort& port, const Config& config, const Di
           [this](const std::string& why) {
               mirror_lost_in_transaction(why);
               if (mirror_.begin_refused()) {
+                  mirror_.end_group(mirror_out());  // what it runs, it runs now, while rows are locked
                   suspect_what_was_written();
               }
               if (const auto fault = mirror_.fault()) {

@@ -372,7 +372,7 @@ class SessionMachine {
     void journal();
     void journal_then(std::function<void()> send);
     ReplyHandler commit_on_ready();
-    ReplyHandler commit_on_tag();
+    ReplyHandler commit_on_tag(bool chain = false);
     void commit_decided(bool committed);
     void transaction_ended();
     void reset_transaction();

@@ -64,6 +64,10 @@ void SessionMachine::on_query(std::string_view body, std::string_view whole) {
         send_primary(whole, Expect::query);  // nothing to run, or refused by the server
         return;
     }
+    if (commits_at_sync()) {
+        start_script(parsed);  // the extended protocol has left a transaction open: it is committed with this
+        return;
+    }
     if (const auto names = named_in_sql(*parsed); !names.empty()) {
         stand_plain(names);
         std::string sync;
@@ -156,8 +160,8 @@ void SessionMachine::forward_query(const Decision& decision,
             }
             break;
         case Route::commit:
-            commit_barrier([this, message] {
-                send_primary(message, Expect::query, commit_on_tag());
+            commit_barrier([this, message, chain = statement.chain] {
+                send_primary(message, Expect::query, commit_on_tag(chain));
             });
             return;
         case Route::prepare_transaction:
@@ -376,6 +380,7 @@ ReplyHandler SessionMachine::script_reply(const std::shared_ptr<Script>& script,
                 if (commits) {
                     commit_decided(protocol::word_of_tag(body.substr(0, body.find('\0'))) ==
                                    "COMMIT");
+                    in_block_ = script->parsed->statements[index].chain;
                 } else {
                     after_statement(prepared->decision, prepared->sql, *script->parsed, index,
                                     body.substr(0, body.find('\0')));

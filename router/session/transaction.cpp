@@ -86,6 +86,9 @@ void SessionMachine::begin_mirror() {
 }
 
 void SessionMachine::rollback_mirror() {
+    if (mirror_.begin_refused()) {
+        suspect_what_was_written();
+    }
     mirror_.rollback(mirror_out());
     mirror_settings_ = settings_before_mirror_;  // what was set inside is undone
 }
@@ -312,6 +315,7 @@ void SessionMachine::after_statement(const Decision& decision, const std::string
             break;
         case Route::rollback:
             transaction_ended();
+            in_block_ = statement != nullptr && statement->chain;
             break;
         case Route::savepoint:
             txn_.savepoints.push_back(statement->name);

@@ -174,6 +174,54 @@ TEST(DualWriteExtended, AStatementThatMayCommitWaitsForTheRowsBeforeIt) {
     EXPECT_THAT(scene.events, Contains("finish 2 mirrored"));
 }
 
+// A COMMIT outside of a block commits all the same, with a warning; its answer must be asked for.
+TEST(DualWriteExtended, ACommitOutsideOfABlockIsAnsweredBeforeItsSync) {
+    Extended scene;
+    EXPECT_EQ(scene.ask(run(insert, {"7"}) + run("COMMIT") + sync()).back(), "Z I");
+    EXPECT_THAT(scene.events, Contains("finish 1 mirrored"));
+    EXPECT_EQ(scene.ask(run("BEGIN") + run(insert, {"7"}) + run("COMMIT") + run(insert, {"7"}) +
+                        run("COMMIT") + sync())
+                  .back(),
+              "Z I");
+    EXPECT_THAT(scene.events, Contains("finish 3 mirrored"));
+    EXPECT_EQ(scene.target.status(), 'I');
+}
+
+// The block's own commit has nothing to wait for; what follows it in the pipeline is another transaction.
+TEST(DualWriteExtended, WhatIsWrittenBehindACommitIsCommittedByTheSync) {
+    for (std::size_t chunk : {std::string::npos, std::size_t{1}, std::size_t{90}}) {
+        Extended scene;
+        scene.client_chunk = chunk;
+        scene.send(run("BEGIN") + run("SELECT id FROM item") + run("COMMIT") + run(insert, {"7"}) +
+                   sync());
+        EXPECT_EQ(scene.client().back(), "Z I");
+        EXPECT_EQ(scene.port.intents.size(), 1U);
+        EXPECT_THAT(scene.events, Contains("finish 1 mirrored"));
+    }
+}
+
+TEST(DualWriteExtended, AChainedBlockIsNotCommittedByASync) {
+    for (const std::string end : {"COMMIT AND CHAIN", "ROLLBACK AND CHAIN"}) {
+        Extended scene;
+        scene.send(run("BEGIN") + run(insert, {"7"}) + run(end) + run(insert, {"7"}) + sync());
+        EXPECT_EQ(scene.client().back(), "Z T") << end;
+        const std::size_t committed = end.starts_with("COMMIT") ? 1 : 0;
+        EXPECT_EQ(scene.port.intents.size(), committed) << end;
+        EXPECT_EQ(scene.target.status(), 'T') << end;
+        scene.ask(query("ROLLBACK"));
+        EXPECT_EQ(scene.port.finished.size(), committed) << end;
+        EXPECT_EQ(scene.target.status(), 'I') << end;
+    }
+}
+
+// Clients do not do that, and what they wrote must not be lost if they do.
+TEST(DualWriteExtended, AQueryCommitsWhatTheExtendedProtocolHasLeftOpen) {
+    Extended scene;
+    scene.send(run(insert, {"7"}) + query("SELECT id FROM item"));
+    EXPECT_EQ(scene.client().back(), "Z I");
+    EXPECT_THAT(scene.events, Contains("finish 1 mirrored"));
+}
+
 TEST(DualWriteExtended, DescribeShowsTheClientsColumnsOnly) {
     Extended scene;
     EXPECT_THAT(scene.ask(parse("s", returning) + describe('S', "s") + bind_portal("p", "s", {"1"}) +

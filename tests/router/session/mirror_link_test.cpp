@@ -13,6 +13,7 @@ namespace {
 
 using namespace std::literals;
 using router::MirrorLink;
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
@@ -160,6 +161,24 @@ TEST(MirrorLink, PreparesAgainWhatAnErrorPrevented) {
                             "Bind :banyan_upsert_100_1(7,x)", "Execute ",
                             "Parse banyan_delete_100_1: <delete item>",
                             "Bind :banyan_delete_100_1(8)", "Execute "));
+}
+
+// A group may take more when its first part has failed: the server skips that.
+TEST(MirrorLink, PreparesAgainWhatWasSentBehindAnError) {
+    Link it;
+    it.log_in();
+    it.link.begin({}, it.out);
+    it.link.upsert(item(), 1, {"7"sv, "x"sv}, it.out);
+    it.sent();
+    it.say(raw('1') + done("BEGIN") + raw('1') + Link::refusal());
+    it.link.erase(item(), 1, key("8"), 0, it.out);
+    it.link.end_group(it.out);
+    it.say(Link::ready());
+    it.link.rollback(it.out);
+    it.sent();
+    it.link.begin({}, it.out);
+    it.link.erase(item(), 1, key("8"), 0, it.out);
+    EXPECT_THAT(it.sent(), Contains("Parse banyan_delete_100_1: <delete item>"));
 }
 
 TEST(MirrorLink, ADeleteOfNoRowIsAnEventAndAnUpsertOfNoneIsNot) {
