@@ -53,7 +53,7 @@ function Times() {
     { name: "state", title: "State", value: (statement) => (statement.slower ? "slower" : judged(statement) ? "fine" : "few runs"), cell: (statement) => (statement.slower
       ? html`<a href=${link(`${statement.fingerprint}-slower`)}><${Badge} kind="bad">slower on the target<//></a>` : html`<${Badge} kind=${judged(statement) ? "good" : "off"}>${judged(statement) ? "fine" : "few runs"}<//>`) },
   ];
-  return html`<section class="card" aria-label="Times"><${Table} caption="Time by statement, on each side" columns=${columns} rows=${data.statements} keyOf=${(statement) => statement.fingerprint} sort=${{ name: "ratio", down: true }}
+  return html`<section class="card" aria-label="Times"><${Table} caption="Time by statement, on each side" columns=${columns} rows=${data.statements} keyOf=${(statement) => statement.fingerprint} filter=${false} sort=${{ name: "ratio", down: true }}
       empty="None was run again yet. A share of the reads that matched is, on both sides, by Banyan itself."
       tools=${html`<span class="note">medians; slower: more than ${data.slower_factor}× and by ${data.slower_by_ms} ms</span>`}/></section>`;
 }

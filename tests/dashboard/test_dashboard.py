@@ -230,9 +230,14 @@ def test_a_statement_that_is_slower_on_the_target(migration, browse):
     banyan.lead_to("DUAL_READ")
     banyan.target.sql("drop index by_n", banyan.database)
     with contextlib.closing(banyan.connect()) as connection, connection.cursor() as cursor:
+        def fine():
+            cursor.execute("select id from big where id = 7")
+            return banyan.admin.get("/shadow/times")["statements"]
+
+        wait_until(fine, lambda: banyan.admin.get("/shadow"), 60 * kit.SLOW)
+
         def slower():
             cursor.execute("select count(*) from big where n = 7")
-            cursor.execute("select id from big where id = 7")
             return next((group for group in banyan.admin.discrepancies()["groups"] if group["kind"] == "slower"), None)
 
         group = wait_until(slower, lambda: banyan.admin.get("/shadow/times"), 60 * kit.SLOW)
