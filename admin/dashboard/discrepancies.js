@@ -55,7 +55,7 @@ function Times() {
   ];
   return html`<section class="card" aria-label="Times"><${Table} caption="Time by statement, on each side" columns=${columns} rows=${data.statements} keyOf=${(statement) => statement.fingerprint} filter=${false} sort=${{ name: "ratio", down: true }}
       empty="None was run again yet. A share of the reads that matched is, on both sides, by Banyan itself."
-      tools=${html`<span class="note">medians; slower: more than ${data.slower_factor}× and by ${data.slower_by_ms} ms</span>`}/></section>`;
+      tools=${html`<span class="note">Time of each statement on both sides, medians of its last runs. Slower: more than ${data.slower_factor}× and by ${data.slower_by_ms} ms.</span>`}/></section>`;
 }
 
 export function Discrepancy({ id }) {
